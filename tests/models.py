@@ -1,0 +1,115 @@
+"""Tiny real models made on the spot, for every test that needs a model directory.
+
+Nothing is downloaded: the vocabulary is written here, the weights are random but seeded. A directory
+is what `Trainer.save_model` leaves: `config.json`, `model.safetensors`, `tokenizer.json`,
+`tokenizer_config.json`.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from pathlib import Path
+
+WORDS = (
+    "the a an of to in and or not is was it this that film movie plot actor scene music story "
+    "good bad great awful fine dull slow fast long short loved hated enjoyed boring brilliant "
+    "terrible wonderful very really quite never always what who why how one two three ten first "
+    "last old new big small red green blue hot cold day night year time people world life house "
+    "über café naïve 東 京 привет"
+).split()
+
+SUFFIXES = tuple(f"##{part}" for part in ("s", "ed", "ing", "er", "ly", "ness", "un", "able"))
+
+
+def wordpiece_vocabulary() -> dict[str, int]:
+    """A small WordPiece vocabulary: special tokens, words, suffixes, single characters."""
+    characters = list(string.ascii_lowercase + string.digits + string.punctuation)
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *SUFFIXES, *characters]
+    pieces += [f"##{character}" for character in string.ascii_lowercase + string.digits]
+    return {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+
+
+def write_bert_tokenizer(directory: Path, *, max_length: int = 64, lowercase: bool = True) -> int:
+    """Write a fast BERT tokenizer made by `tokenizers`; returns the size of its vocabulary."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    from transformers import BertTokenizerFast
+
+    vocabulary = wordpiece_vocabulary()
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(prefix="##")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
+    )
+    fast = BertTokenizerFast(
+        tokenizer_object=tokenizer,
+        do_lower_case=lowercase,
+        model_max_length=max_length,
+        unk_token="[UNK]",
+        sep_token="[SEP]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        mask_token="[MASK]",
+    )
+    fast.save_pretrained(directory)
+    return len(vocabulary)
+
+
+def tiny_bert(
+    directory: Path,
+    labels: int | Sequence[str] = 3,
+    seed: int = 0,
+    *,
+    problem_type: str | None = None,
+    max_length: int = 64,
+    hidden_size: int = 32,
+    layers: int = 2,
+) -> Path:
+    """Write a small random BERT sequence classifier and its tokenizer into `directory`.
+
+    The weights are wide enough (initializer range 0.5) that different texts get different labels.
+
+    Args:
+        directory: made when missing.
+        labels: how many labels (`LABEL_0`, …), or their names in order.
+        seed: of the weights; two seeds give two different models.
+        problem_type: as in the config: `single_label_classification`, `multi_label_classification`
+            or `regression`; None leaves it unset.
+        max_length: longest input in tokens, special tokens included.
+        hidden_size: width; a multiple of 4.
+        layers: depth.
+
+    Returns:
+        `directory`.
+    """
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    directory.mkdir(parents=True, exist_ok=True)
+    vocabulary_size = write_bert_tokenizer(directory, max_length=max_length)
+    names = [f"LABEL_{i}" for i in range(labels)] if isinstance(labels, int) else list(labels)
+    config = BertConfig(
+        vocab_size=vocabulary_size,
+        hidden_size=hidden_size,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=2 * hidden_size,
+        max_position_embeddings=max_length,
+        initializer_range=0.5,
+        pad_token_id=0,
+        id2label=dict(enumerate(names)),
+        label2id={name: index for index, name in enumerate(names)},
+        problem_type=problem_type,
+    )
+    state = torch.random.get_rng_state()
+    try:
+        torch.manual_seed(seed)
+        model = BertForSequenceClassification(config)
+    finally:
+        torch.random.set_rng_state(state)
+    model.eval().save_pretrained(directory)
+    return directory
