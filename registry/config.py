@@ -40,7 +40,7 @@ class Settings:
 
     Attributes:
         cache_dir: root of the content-addressed store (`RUNPORT_CACHE_DIR`).
-        data_dir: durable state that is not a cache: the backend's data, spools (`RUNPORT_DATA_DIR`).
+        data_dir: durable state that is no cache: backend, spools (`RUNPORT_DATA_DIR`).
         offline: never touch the network (`RUNPORT_OFFLINE`).
         entity: default W&B entity, None for the account's own (`WANDB_ENTITY`).
         project: default W&B project (`WANDB_PROJECT`, else `huggingface`).
@@ -86,6 +86,7 @@ def _positive_int(env: Mapping[str, str], name: str, default: int) -> int:
         return default
     if not text.isdigit() or int(text) == 0:
         raise ConfigError(
-            f"{name}={text!r} is not a positive whole number.", hint=f"For example {name}={default}."
+            f"{name}={text!r} is not a positive whole number.",
+            hint=f"For example {name}={default}.",
         )
     return int(text)

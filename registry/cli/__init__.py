@@ -7,6 +7,7 @@ of its own that exposes a click command named `command`.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.metadata
 import os
@@ -38,33 +39,35 @@ class LazyGroup(click.RichGroup):
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return one command; a summary stands in while only help is listed."""
+        """Return a stand-in that carries the summary, for help and completion lists."""
         if cmd_name not in COMMANDS:
             return None
-        module, summary = COMMANDS[cmd_name]
-        if _lists_commands_only(ctx):
-            return click.Command(cmd_name, short_help=summary, help=summary)
-        command = importlib.import_module(module).command
-        if not isinstance(command, click.Command):
-            raise TypeError(f"{module}.command is not a click command")
-        return command
+        summary = COMMANDS[cmd_name][1]
+        return click.Command(cmd_name, short_help=summary, help=summary)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Resolve the command, adding a did-you-mean to the usage error."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            import difflib
-
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+        """Import the command that is about to run, or say which one was meant."""
+        name = args[0]
+        if name not in COMMANDS:
+            near = difflib.get_close_matches(name, COMMANDS, n=1)
             guess = f" Did you mean {near[0]!r}?" if near else " See `registry --help`."
-            raise click.UsageError(f"No such command {args[0]!r}.{guess}", ctx)
-        return super().resolve_command(ctx, args)
+            raise click.UsageError(f"No such command {name!r}.{guess}", ctx)
+        return name, load_command(name), args[1:]
 
 
-def _lists_commands_only(ctx: click.Context) -> bool:
-    """True while the group's own help or a completion list is being made."""
-    return not getattr(ctx, "_protected_args", None) and not ctx.args and ctx.invoked_subcommand is None
+def load_command(name: str) -> click.Command:
+    """Import the module of command `name` and return its click command.
+
+    Raises:
+        KeyError: there is no such command.
+        TypeError: the module's `command` is not a click command.
+    """
+    command = importlib.import_module(COMMANDS[name][0]).command
+    if not isinstance(command, click.Command):
+        raise TypeError(f"{COMMANDS[name][0]}.command is not a click command")
+    return command
 
 
 def _version() -> str:
@@ -96,7 +99,6 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit with its documented status."""
-    # A closed pipe (`registry list | head`) is not an error.
     status = run_guarded(lambda: cli.main(standalone_mode=False, prog_name=_program_name()))
     sys.exit(status)
 

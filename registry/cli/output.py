@@ -20,7 +20,9 @@ from registry.errors import RegistryError
 
 EXIT_INTERRUPTED = 130
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document on stdout."
+)
 """Shared `--json` flag; the command's parameter is `as_json`."""
 
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No words on stderr but errors.")
