@@ -1,0 +1,1 @@
+"""The whole road on one machine; `make demo` runs it."""
