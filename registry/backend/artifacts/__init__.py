@@ -1,0 +1,1 @@
+"""Artifacts, collections, aliases, lineage and registries."""

@@ -1,0 +1,51 @@
+"""What a part of the backend brings to the frame, and the list of parts."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from litestar.types import ControllerRouterHandler
+
+from registry.backend.blobs import Blob
+from registry.backend.database import Migration
+from registry.backend.graphql.fields import FieldSet
+
+Claims = Mapping[str, object]
+RecordUpload = Callable[[sqlite3.Connection, Claims, Blob], None]
+"""Record an arrived blob inside the transaction that publishes it.
+
+Raises `NotFoundError` when what the URL was made for is gone (404; the blob is dropped) and
+`IntegrityError` when the bytes are not those promised (400).
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One half of the backend.
+
+    Attributes:
+        name: for messages.
+        migrations: its tables, oldest first; names start with the part's name.
+        field_sets: its GraphQL fields.
+        blob_references: SQL queries of one column each: every SHA-256 that the part refers to.
+        upload_kinds: what to do with an arrived upload, by the kind in its signed URL.
+        routes: its own HTTP handlers.
+    """
+
+    name: str
+    migrations: Sequence[Migration] = ()
+    field_sets: Sequence[FieldSet] = ()
+    blob_references: Sequence[str] = ()
+    upload_kinds: Mapping[str, RecordUpload] = field(default_factory=dict)
+    routes: Sequence[ControllerRouterHandler] = ()
+
+
+def default_parts() -> tuple[Part, ...]:
+    """Return all parts in the order in which their tables depend on each other."""
+    from registry.backend.artifacts.part import ARTIFACTS
+    from registry.backend.pages.part import PAGES
+    from registry.backend.runs.part import RUNS
+
+    return (RUNS, ARTIFACTS, PAGES)

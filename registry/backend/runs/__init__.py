@@ -1,0 +1,1 @@
+"""Projects, runs, their histories, console output, files and sweeps."""

@@ -1,0 +1,123 @@
+"""Run the backend in the foreground until SIGINT or SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvicorn
+
+from registry.backend.app import create_app
+from registry.backend.auth import is_loopback_host
+from registry.backend.parts import default_parts
+from registry.backend.service import Backend, open_backend
+from registry.backend.settings import BackendSettings
+from registry.errors import RegistryError, UnavailableError, UsageError
+
+SERVER_FILE = "server.json"
+"""In the data folder while a server runs: `{base_url, pid, entity}`."""
+
+SHUTDOWN_TIMEOUT_S = 10
+
+
+def serve(settings: BackendSettings) -> None:
+    """Serve until a signal asks to stop; requests in progress are finished first.
+
+    Prints one line `{"base_url": ..., "pid": ..., "data_dir": ...}` when it accepts connections.
+
+    Raises:
+        UsageError: the host is not a loopback address.
+        UnavailableError: the port or the data folder is taken.
+        StorageError: the data folder cannot be used.
+    """
+    if not is_loopback_host(_url_host(settings.host)):
+        raise UsageError(
+            f"{settings.host} is not a loopback address.",
+            hint="The backend is for one user on one machine: use 127.0.0.1.",
+        )
+    with open_backend(settings, default_parts()) as backend, _listen(settings) as listener:
+        ready_file = settings.data_dir / SERVER_FILE
+        try:
+            _announce(backend, listener, ready_file)
+            _uvicorn(backend).run(sockets=[listener])
+        finally:
+            ready_file.unlink(missing_ok=True)
+
+
+def _uvicorn(backend: Backend) -> uvicorn.Server:
+    config = uvicorn.Config(
+        create_app(backend),
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
+    )
+    return uvicorn.Server(config)
+
+
+def _listen(settings: BackendSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=256)
+    except OSError as error:
+        raise UnavailableError(
+            f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}.",
+            hint="Choose another port with --port; 0 takes a free one.",
+        ) from error
+
+
+def _announce(backend: Backend, listener: socket.socket, ready_file: Path) -> None:
+    host, port = listener.getsockname()[:2]
+    ready = {
+        "base_url": f"http://{_url_host(host)}:{port}",
+        "pid": os.getpid(),
+        "entity": backend.settings.entity,
+        "data_dir": str(backend.settings.data_dir),
+    }
+    temporary = ready_file.with_name(f"{ready_file.name}.{secrets.token_hex(4)}")
+    temporary.write_text(json.dumps(ready), "utf-8")
+    temporary.replace(ready_file)
+    # The listener is bound already: connections made from now on wait for the accept loop.
+    print(json.dumps(ready), flush=True)  # noqa: T201 - the ready line is this program's output
+
+
+def _url_host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line of `python -m registry.backend`, serve, return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="registry.backend",
+        description="Single-user, loopback, W&B-compatible server. Not a replacement for W&B.",
+    )
+    parser.add_argument("--data", type=Path, required=True, help="data folder")
+    parser.add_argument("--host", default="127.0.0.1", help="loopback address")
+    parser.add_argument("--port", type=int, default=8200, help="0 takes a free one")
+    parser.add_argument("--entity", default="local", help="the single user's name")
+    parser.add_argument("--url-ttl-s", type=int, default=24 * 3600)
+    parser.add_argument("--heartbeat-timeout-s", type=float, default=300.0)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    settings = BackendSettings(
+        data_dir=options.data.absolute(),
+        host=options.host,
+        port=options.port,
+        entity=options.entity,
+        url_ttl_s=options.url_ttl_s,
+        heartbeat_timeout_s=options.heartbeat_timeout_s,
+    )
+    try:
+        serve(settings)
+    except RegistryError as error:
+        sys.stderr.write(f"error: {error.message} {error.hint}\n")
+        return error.exit_code
+    return 0
