@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -27,10 +27,17 @@ SERVER_FILE = "server.json"
 SHUTDOWN_TIMEOUT_S = 10
 
 
-def serve(settings: BackendSettings) -> None:
+def print_ready(ready: Mapping[str, object]) -> None:
+    """Print the ready line: one JSON object on stdout."""
+    print(json.dumps(ready), flush=True)  # noqa: T201 - the ready line is this program's output
+
+
+def serve(
+    settings: BackendSettings, on_ready: Callable[[Mapping[str, object]], None] = print_ready
+) -> None:
     """Serve until a signal asks to stop; requests in progress are finished first.
 
-    Prints one line `{"base_url": ..., "pid": ..., "data_dir": ...}` when it accepts connections.
+    Calls `on_ready` with `{base_url, pid, entity, data_dir}` when it accepts connections.
 
     Raises:
         UsageError: the host is not a loopback address.
@@ -45,7 +52,7 @@ def serve(settings: BackendSettings) -> None:
     with open_backend(settings, default_parts()) as backend, _listen(settings) as listener:
         ready_file = settings.data_dir / SERVER_FILE
         try:
-            _announce(backend, listener, ready_file)
+            on_ready(_announce(backend, listener, ready_file))
             _uvicorn(backend).run(sockets=[listener])
         finally:
             ready_file.unlink(missing_ok=True)
@@ -74,9 +81,9 @@ def _listen(settings: BackendSettings) -> socket.socket:
         ) from error
 
 
-def _announce(backend: Backend, listener: socket.socket, ready_file: Path) -> None:
+def _announce(backend: Backend, listener: socket.socket, ready_file: Path) -> dict[str, object]:
     host, port = listener.getsockname()[:2]
-    ready = {
+    ready: dict[str, object] = {
         "base_url": f"http://{_url_host(host)}:{port}",
         "pid": os.getpid(),
         "entity": backend.settings.entity,
@@ -86,7 +93,7 @@ def _announce(backend: Backend, listener: socket.socket, ready_file: Path) -> No
     temporary.write_text(json.dumps(ready), "utf-8")
     temporary.replace(ready_file)
     # The listener is bound already: connections made from now on wait for the accept loop.
-    print(json.dumps(ready), flush=True)  # noqa: T201 - the ready line is this program's output
+    return ready
 
 
 def _url_host(host: str) -> str:
