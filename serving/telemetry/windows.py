@@ -24,6 +24,7 @@ _K = TypeVar("_K")
 
 OTHER_LABEL = "other"
 _MAX_STATUSES = 64
+_LEAST_WINDOW_S = 1e-3
 
 
 class VersionKey(NamedTuple):
@@ -118,7 +119,7 @@ class Window(msgspec.Struct, frozen=True):
     Attributes:
         key: the version.
         index: 1 for the version's first window in this process, then 2, …
-        seconds: nominal length.
+        seconds: its real length; a version's last window is cut short.
         aggregate: what happened in it.
         running: what happened since the process began, this window included; a live
             object of the `WindowSet` that must be read before the next `close`.
@@ -135,10 +136,17 @@ class WindowSet:
     """The open windows of a process and the running totals.
 
     `wall_clock` gives Unix seconds, used as a label only: nothing is decided by it.
+    `clock` gives monotonic seconds.
     """
 
-    def __init__(self, wall_clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        wall_clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._wall_clock = wall_clock
+        self._clock = clock
+        self._began_s = clock()
         self._lock = threading.Lock()
         self._open: dict[VersionKey, Aggregate] = {}
         self._running: dict[VersionKey, Aggregate] = {}
@@ -154,10 +162,12 @@ class WindowSet:
                 aggregate = self._open[key] = Aggregate()
             aggregate.add(record, wall_s)
 
-    def close(self, seconds: float) -> list[Window]:
+    def close(self) -> list[Window]:
         """Close the open windows and return those with requests; new ones begin."""
         with self._lock:
             opened, self._open = self._open, {}
+            began_s, self._began_s = self._began_s, self._clock()
+            seconds = max(_LEAST_WINDOW_S, self._began_s - began_s)
             return [self._closed(key, aggregate, seconds) for key, aggregate in opened.items()]
 
     def _closed(self, key: VersionKey, aggregate: Aggregate, seconds: float) -> Window:
