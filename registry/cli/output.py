@@ -8,8 +8,6 @@ into words and an exit status.
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -76,11 +74,6 @@ def run_guarded(action: Callable[[], Any]) -> int:
     except RegistryError as error:
         _show(error)
         return error.exit_code
-    except BrokenPipeError:
-        # The reader has gone; nothing more can be said. Python would complain
-        # once more when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return status if isinstance(status, int) else 0
 
 
