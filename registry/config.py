@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import platformdirs
@@ -73,6 +74,90 @@ class Settings:
             base_url=(env.get("WANDB_BASE_URL") or "").rstrip("/") or None,
             api_timeout_s=_positive_int(env, "RUNPORT_API_TIMEOUT_S", 20),
         )
+
+
+class LogModel(StrEnum):
+    """When a training run logs its model (`WANDB_LOG_MODEL`)."""
+
+    END = "end"
+    CHECKPOINT = "checkpoint"
+    FALSE = "false"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """What the environment decides about logging a model while it is trained.
+
+    Attributes:
+        log_model: `end` (also `true`): once, when training ends; `checkpoint`: also each saved
+            checkpoint; `false`, the default: never (`WANDB_LOG_MODEL`).
+        project: project of a run that the callback starts (`WANDB_PROJECT`, else `huggingface`).
+        watch: what `wandb.watch` records in such a run: `all`, `gradients`, `parameters` or
+            `false` (`WANDB_WATCH`).
+        disabled: log nothing at all to W&B, metrics included (`WANDB_DISABLED`).
+        training_state: also log what only resuming needs (optimizer, scheduler, random states) as
+            an artifact of its own (`RUNPORT_LOG_TRAINING_STATE`).
+        upload_timeout_s: how long the end of training waits for uploads to be confirmed
+            (`RUNPORT_UPLOAD_TIMEOUT_S`).
+    """
+
+    log_model: LogModel = LogModel.FALSE
+    project: str = DEFAULT_PROJECT
+    watch: str = "false"
+    disabled: bool = False
+    training_state: bool = False
+    upload_timeout_s: int = 3600
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> TrainingSettings:
+        """Read settings from `environ` (default: the process's own).
+
+        Raises:
+            ConfigError: a variable has a value that cannot be used.
+        """
+        env = os.environ if environ is None else environ
+        return cls(
+            log_model=parse_log_model(env.get("WANDB_LOG_MODEL", "")),
+            project=env.get("WANDB_PROJECT") or DEFAULT_PROJECT,
+            watch=_watch(env.get("WANDB_WATCH", "")),
+            disabled=parse_bool("WANDB_DISABLED", env.get("WANDB_DISABLED", "")),
+            training_state=parse_bool(
+                "RUNPORT_LOG_TRAINING_STATE", env.get("RUNPORT_LOG_TRAINING_STATE", "")
+            ),
+            upload_timeout_s=_positive_int(env, "RUNPORT_UPLOAD_TIMEOUT_S", 3600),
+        )
+
+
+def parse_log_model(text: str) -> LogModel:
+    """Parse `WANDB_LOG_MODEL`: `true` means `end`, as W&B documents it; empty means `false`.
+
+    Raises:
+        ConfigError: the text is none of its values.
+    """
+    lowered = text.strip().lower()
+    if lowered in _TRUE:
+        return LogModel.END
+    if lowered in _FALSE:
+        return LogModel.FALSE
+    try:
+        return LogModel(lowered)
+    except ValueError:
+        raise ConfigError(
+            f"WANDB_LOG_MODEL={text!r} is not a way to log models.",
+            hint="Use end (or true), checkpoint, or false.",
+        ) from None
+
+
+def _watch(text: str) -> str:
+    lowered = text.strip().lower()
+    if lowered in _FALSE:
+        return "false"
+    if lowered in {"all", "gradients", "parameters"}:
+        return lowered
+    raise ConfigError(
+        f"WANDB_WATCH={text!r} is nothing that can be watched.",
+        hint="Use gradients, parameters, all, or false.",
+    )
 
 
 def _path(env: Mapping[str, str], name: str, default: Path) -> Path:
