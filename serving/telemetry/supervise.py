@@ -116,7 +116,7 @@ class Supervisor:
                 stderr=asyncio.subprocess.DEVNULL,
                 env=dict(self._command.environment),
                 # Ctrl-C at the terminal is for the server, which then ends the
-                # reporter in order; and the group holds the SDK's own service.
+                # reporter in order.
                 start_new_session=True,
             )
         except OSError as error:
@@ -161,6 +161,6 @@ def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None
 
 
 def _kill_group(group: int) -> None:
-    """Kill what is left of the reporter and the SDK's service beside it."""
+    """Kill what is left of the reporter; the SDK's service follows it by itself."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
