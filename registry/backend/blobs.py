@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import xxhash
+
 from registry.errors import IntegrityError, NotFoundError, StorageError
 
 CHUNK_BYTES = 1024 * 1024
@@ -27,10 +29,11 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Bytes that are known: SHA-256 and MD5 as lower-case hex, and their number."""
+    """Bytes that are known: SHA-256, MD5 and XXH128 as lower-case hex, and their number."""
 
     sha256: str
     md5: str
+    xxh128: str
     size_bytes: int
 
 
@@ -42,6 +45,7 @@ class BlobWriter:
         self._file = file
         self._sha256 = hashlib.sha256()
         self._md5 = hashlib.md5(usedforsecurity=False)
+        self._xxh128 = xxhash.xxh128()
         self._size_bytes = 0
 
     def write(self, chunk: bytes) -> None:
@@ -54,6 +58,7 @@ class BlobWriter:
             self._file.write(chunk)
         self._sha256.update(chunk)
         self._md5.update(chunk)
+        self._xxh128.update(chunk)
         self._size_bytes += len(chunk)
 
     def finish(self, *, size_bytes: int | None = None, md5: str | None = None) -> Blob:
@@ -63,7 +68,12 @@ class BlobWriter:
             IntegrityError: size or MD5 (hex) differ from the given ones.
             StorageError: the disk is full or failing.
         """
-        blob = Blob(self._sha256.hexdigest(), self._md5.hexdigest(), self._size_bytes)
+        blob = Blob(
+            self._sha256.hexdigest(),
+            self._md5.hexdigest(),
+            self._xxh128.hexdigest(),
+            self._size_bytes,
+        )
         if size_bytes is not None and size_bytes != blob.size_bytes:
             raise IntegrityError(f"{blob.size_bytes} bytes arrived, {size_bytes} were promised.")
         if md5 is not None and md5 != blob.md5:
