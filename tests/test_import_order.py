@@ -165,9 +165,11 @@ def test_only_config_reads_the_environment() -> None:
     for name, path in MODULES.items():
         if name in ENVIRONMENT_READERS:
             continue
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv"):
-                wrong.append(f"{name}:{node.lineno}")
+        wrong += [
+            f"{name}:{node.lineno}"
+            for node in ast.walk(ast.parse(path.read_text("utf-8")))
+            if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
+        ]
     assert not wrong
 
 
