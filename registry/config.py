@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 import platformdirs
 
@@ -76,6 +77,10 @@ class Settings:
         )
 
 
+Watch = Literal["all", "gradients", "parameters"]
+WATCHES: tuple[Watch, ...] = ("all", "gradients", "parameters")
+
+
 class LogModel(StrEnum):
     """When a training run logs its model (`WANDB_LOG_MODEL`)."""
 
@@ -92,8 +97,7 @@ class TrainingSettings:
         log_model: `end` (also `true`): once, when training ends; `checkpoint`: also each saved
             checkpoint; `false`, the default: never (`WANDB_LOG_MODEL`).
         project: project of a run that the callback starts (`WANDB_PROJECT`, else `huggingface`).
-        watch: what `wandb.watch` records in such a run: `all`, `gradients`, `parameters` or
-            `false` (`WANDB_WATCH`).
+        watch: what `wandb.watch` records in such a run, None for nothing (`WANDB_WATCH`).
         disabled: log nothing at all to W&B, metrics included (`WANDB_DISABLED`).
         training_state: also log what only resuming needs (optimizer, scheduler, random states) as
             an artifact of its own (`RUNPORT_LOG_TRAINING_STATE`).
@@ -103,7 +107,7 @@ class TrainingSettings:
 
     log_model: LogModel = LogModel.FALSE
     project: str = DEFAULT_PROJECT
-    watch: str = "false"
+    watch: Watch | None = None
     disabled: bool = False
     training_state: bool = False
     upload_timeout_s: int = 3600
@@ -148,12 +152,13 @@ def parse_log_model(text: str) -> LogModel:
         ) from None
 
 
-def _watch(text: str) -> str:
+def _watch(text: str) -> Watch | None:
     lowered = text.strip().lower()
     if lowered in _FALSE:
-        return "false"
-    if lowered in {"all", "gradients", "parameters"}:
-        return lowered
+        return None
+    for choice in WATCHES:
+        if lowered == choice:
+            return choice
     raise ConfigError(
         f"WANDB_WATCH={text!r} is nothing that can be watched.",
         hint="Use gradients, parameters, all, or false.",
