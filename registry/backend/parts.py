@@ -5,12 +5,16 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from litestar.types import ControllerRouterHandler
 
 from registry.backend.blobs import Blob
 from registry.backend.database import Migration
 from registry.backend.graphql.fields import FieldSet
+
+if TYPE_CHECKING:
+    from registry.backend.context import Context
 
 Claims = Mapping[str, object]
 RecordUpload = Callable[[sqlite3.Connection, Claims, Blob], None]
@@ -19,6 +23,12 @@ RecordUpload = Callable[[sqlite3.Connection, Claims, Blob], None]
 Raises `NotFoundError` when what the URL was made for is gone (404; the blob is dropped) and
 `IntegrityError` when the bytes are not those promised (400).
 """
+
+RunDeleteHook = Callable[["Context", sqlite3.Row, bool], None]
+"""`hook(context, run row, delete_artifacts)`; rows that refer to the run must go or let go."""
+
+ProjectDeleteHook = Callable[["Context", sqlite3.Row], None]
+"""`hook(context, project row)`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +42,9 @@ class Part:
         blob_references: SQL queries of one column each: every SHA-256 that the part refers to.
         upload_kinds: what to do with an arrived upload, by the kind in its signed URL.
         routes: its own HTTP handlers.
+        features: names of W&B server features that it supports.
+        run_delete_hooks: called before a run is deleted, in the same transaction.
+        project_delete_hooks: called before a project is deleted, in the same transaction.
     """
 
     name: str
@@ -40,6 +53,9 @@ class Part:
     blob_references: Sequence[str] = ()
     upload_kinds: Mapping[str, RecordUpload] = field(default_factory=dict)
     routes: Sequence[ControllerRouterHandler] = ()
+    features: Sequence[str] = ()
+    run_delete_hooks: Sequence[RunDeleteHook] = ()
+    project_delete_hooks: Sequence[ProjectDeleteHook] = ()
 
 
 def default_parts() -> tuple[Part, ...]:

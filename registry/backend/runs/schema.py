@@ -12,6 +12,7 @@ MIGRATIONS = (
             id INTEGER PRIMARY KEY AUTOINCREMENT,
             entity TEXT NOT NULL,
             name TEXT NOT NULL,
+            description TEXT,
             created_at TEXT NOT NULL,
             UNIQUE (entity, name)
         ) STRICT;
@@ -33,6 +34,7 @@ MIGRATIONS = (
             program TEXT,
             host TEXT,
             sweep TEXT,
+            history_keys TEXT NOT NULL DEFAULT '{}',
             exit_code INTEGER,
             stop_requested INTEGER NOT NULL DEFAULT 0,
             created_at TEXT NOT NULL,
