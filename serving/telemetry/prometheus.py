@@ -95,7 +95,7 @@ def _latency(totals: Totals) -> Metric:
 
 def _latency_buckets(histogram: Histogram) -> list[tuple[str, float]]:
     bounds = [
-        (f"{bound_ms / 1e3:.4g}", float(count))
+        (str(float(f"{bound_ms / 1e3:.4g}")), float(count))
         for bound_ms, count in histogram.cumulative(_BUCKET_STEP)
     ]
     return [*bounds, ("+Inf", float(histogram.count))]
@@ -108,7 +108,7 @@ def _batches(totals: Totals) -> Metric:
     for key, aggregate in totals.items():
         sizes = aggregate.batch_sizes
         buckets = [
-            (str(bound), float(sum(n for size, n in sizes.items() if size <= bound)))
+            (str(float(bound)), float(sum(n for size, n in sizes.items() if size <= bound)))
             for bound in _BATCH_BOUNDS
         ]
         buckets.append(("+Inf", float(sum(sizes.values()))))
