@@ -8,6 +8,7 @@ import hmac
 import ipaddress
 import json
 import os
+import re
 import secrets
 import string
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ from registry.errors import StorageError
 KEY_LENGTH = 40
 """The SDK's oldest supported version takes exactly this many characters."""
 
+SECRET_BYTES = 32
+
+_HOST = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[0-9a-z.-]+))(?::[0-9]{1,5})?")
 _ALPHABET = string.ascii_lowercase + string.digits
 
 
@@ -49,7 +53,10 @@ def load_credentials(path: Path) -> Credentials:
         if not path.exists():
             _create(path)
         stored = json.loads(path.read_text("utf-8"))
-        return Credentials(str(stored["api_key"]), bytes.fromhex(stored["signing_secret"]))
+        key, secret = str(stored["api_key"]), bytes.fromhex(stored["signing_secret"])
+        if len(key) < KEY_LENGTH or len(secret) < SECRET_BYTES:
+            raise ValueError("too short")  # an empty key would let everybody in
+        return Credentials(key, secret)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(
             f"The backend's credentials {path} cannot be used: {type(error).__name__}.",
@@ -60,9 +67,11 @@ def load_credentials(path: Path) -> Credentials:
 def _create(path: Path) -> None:
     content = {
         "api_key": "".join(secrets.choice(_ALPHABET) for _ in range(KEY_LENGTH)),
-        "signing_secret": secrets.token_hex(32),
+        "signing_secret": secrets.token_hex(SECRET_BYTES),
     }
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    # One name, so that a kill before the last step leaves nothing that piles up.
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(content, file)
@@ -90,9 +99,11 @@ def is_loopback_host(host_header: str | None) -> bool:
 
     A page that rebinds its own name to 127.0.0.1 still sends that name, and is refused.
     """
-    host = host_header or ""
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    if name.lower().rstrip(".") == "localhost":
+    match = _HOST.fullmatch((host_header or "").lower())
+    if match is None:
+        return False
+    name = match["v6"] or match["name"]
+    if name in ("localhost", "localhost."):
         return True
     try:
         return ipaddress.ip_address(name).is_loopback

@@ -55,7 +55,10 @@ class BlobWriter:
             StorageError: the disk is full or failing.
         """
         with storage_errors(self.path):
-            self._file.write(chunk)
+            # A raw file may take less than it is given, and on a full disk it does.
+            left = memoryview(chunk)
+            while left:
+                left = left[self._file.write(left) :]
         self._sha256.update(chunk)
         self._md5.update(chunk)
         self._xxh128.update(chunk)
@@ -197,7 +200,8 @@ class BlobStore:
 
     def _stored(self) -> Iterator[str]:
         for folder in self._root.iterdir():
-            if folder != self._incoming and folder.is_dir():
+            # Whatever else lies here (`lost+found` of a file system of its own) is not ours.
+            if len(folder.name) == 2 and folder.is_dir():
                 yield from (entry.name for entry in folder.iterdir())
 
 

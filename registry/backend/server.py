@@ -6,11 +6,14 @@ import argparse
 import json
 import logging
 import os
-import secrets
+import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
@@ -25,6 +28,7 @@ SERVER_FILE = "server.json"
 """In the data folder while a server runs: `{base_url, pid, entity}`."""
 
 SHUTDOWN_TIMEOUT_S = 10
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def print_ready(ready: Mapping[str, object]) -> None:
@@ -52,10 +56,39 @@ def serve(
     with open_backend(settings, default_parts()) as backend, _listen(settings) as listener:
         ready_file = settings.data_dir / SERVER_FILE
         try:
-            on_ready(_announce(backend, listener, ready_file))
-            _uvicorn(backend).run(sockets=[listener])
+            with _signals_end_the_process_in_order():
+                on_ready(_announce(backend, listener, ready_file))
+                _uvicorn(backend).run(sockets=[listener])
+        except _StoppedError:
+            return
         finally:
             ready_file.unlink(missing_ok=True)
+
+
+class _StoppedError(Exception):
+    """A signal asked to stop, and what was in progress is done."""
+
+
+@contextmanager
+def _signals_end_the_process_in_order() -> Iterator[None]:
+    """Make SIGTERM and SIGINT unwind the stack.
+
+    uvicorn finishes its requests and then raises the signal again, whose default action would
+    end the process on the spot: the database left open, the ready file left behind.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise _StoppedError
+
+    previous = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _uvicorn(backend: Backend) -> uvicorn.Server:
@@ -89,7 +122,8 @@ def _announce(backend: Backend, listener: socket.socket, ready_file: Path) -> di
         "entity": backend.settings.entity,
         "data_dir": str(backend.settings.data_dir),
     }
-    temporary = ready_file.with_name(f"{ready_file.name}.{secrets.token_hex(4)}")
+    # One name, so that a kill between the two steps leaves nothing that piles up.
+    temporary = ready_file.with_name(f"{ready_file.name}.new")
     temporary.write_text(json.dumps(ready), "utf-8")
     temporary.replace(ready_file)
     # The listener is bound already: connections made from now on wait for the accept loop.

@@ -53,10 +53,17 @@ async def _receive(
 def record_blob(
     backend: Backend, writer: BlobWriter, blob: Blob, claims: Claims, record: RecordUpload
 ) -> None:
-    """Publish a finished blob and record who refers to it, in one transaction."""
-    with backend.database.write() as connection:
-        record(connection, claims, blob)
-        backend.blobs.publish(writer, blob)
+    """Publish a finished blob and record who refers to it, in one transaction.
+
+    If that fails, also after the blob took its place, nothing is left of it.
+    """
+    try:
+        with backend.database.write() as connection:
+            record(connection, claims, blob)
+            backend.blobs.publish(writer, blob)
+    except BaseException:
+        backend.collect_blobs([blob.sha256])
+        raise
 
 
 @get(["/storage/blob/{token:str}", "/storage/blob/{token:str}/{name:path}"])
