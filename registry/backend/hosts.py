@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from litestar import Response
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
@@ -26,7 +24,7 @@ class LoopbackHosts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        refusal = _refusal(cast("HTTPScope", scope)) if scope["type"] == ScopeType.HTTP else None
+        refusal = _refusal(scope) if scope["type"] == ScopeType.HTTP else None
         if refusal is None:
             await self._app(scope, receive, send)
             return
