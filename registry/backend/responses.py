@@ -49,6 +49,14 @@ def base_url_of(request: AnyRequest) -> str:
     return f"{request.url.scheme}://{host}"
 
 
+def path_parameter(request: AnyRequest, name: str) -> str:
+    """Return a part of the request's path by its name in the route, "" if it is absent.
+
+    Litestar 2.25 deprecates handlers' parameters for it, and its new form is missing before.
+    """
+    return str(request.path_params.get(name, ""))
+
+
 def require_key(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """Guard: refuse requests without the API key with 401."""
     if not backend_of(connection).credentials.accepts(connection.headers.get("authorization")):

@@ -15,17 +15,17 @@ from litestar.response import Stream
 
 from registry.backend.blobs import Blob, BlobWriter
 from registry.backend.parts import Claims, RecordUpload
-from registry.backend.responses import AnyRequest, backend_of
+from registry.backend.responses import AnyRequest, backend_of, path_parameter
 from registry.backend.service import Backend
 from registry.backend.streams import chunks_of, file_chunks, parse_range
 from registry.errors import AuthError
 
 
 @put(["/storage/upload/{token:str}", "/storage/upload/{token:str}/{name:path}"], status_code=200)
-async def upload(request: AnyRequest, token: str) -> Response[None]:
+async def upload(request: AnyRequest) -> Response[None]:
     """Store one body; answered after it is on disk and recorded. `ETag` is its MD5."""
     backend = backend_of(request)
-    claims = backend.signer.verify("put", token)
+    claims = backend.signer.verify("put", path_parameter(request, "token"))
     record = backend.upload_kind(claims.get("kind"))
     if record is None:
         raise AuthError("The URL is for a kind of upload that this server does not know.")
@@ -67,14 +67,14 @@ def record_blob(
 
 
 @get(["/storage/blob/{token:str}", "/storage/blob/{token:str}/{name:path}"])
-async def download(request: AnyRequest, token: str, name: str = "") -> Stream:
+async def download(request: AnyRequest) -> Stream:
     """Send a blob, whole or the range that was asked for."""
     backend = backend_of(request)
-    claims = backend.signer.verify("get", token)
+    claims = backend.signer.verify("get", path_parameter(request, "token"))
+    path = backend.blobs.path(str(claims.get("sha256")))
     kind = claims.get("type")
-    return send_blob(
-        request, backend.blobs.path(str(claims.get("sha256"))), name, str(kind) if kind else None
-    )
+    name = path_parameter(request, "name")
+    return send_blob(request, path, name, str(kind) if kind else None)
 
 
 def send_blob(request: AnyRequest, path: Path, name: str, content_type: str | None) -> Stream:

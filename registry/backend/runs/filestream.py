@@ -15,7 +15,7 @@ from litestar import post
 from litestar.exceptions import ClientException, NotFoundException
 
 from registry.backend.clock import now_text
-from registry.backend.responses import AnyRequest, backend_of, require_key
+from registry.backend.responses import AnyRequest, backend_of, path_parameter, require_key
 from registry.backend.runs.documents import parse_line
 from registry.backend.runs.history import CONSOLE, EVENTS, HISTORY, write_lines
 from registry.backend.runs.lookup import named_run
@@ -36,13 +36,16 @@ SUMMARY = "wandb-summary.json"
     guards=[require_key],
     status_code=200,
 )
-async def file_stream(
-    request: AnyRequest, entity: str, project: str, run: str
-) -> dict[str, object]:
+async def file_stream(request: AnyRequest) -> dict[str, object]:
     """Store lines, summary and end of a run; tell the process whether it should stop."""
     backend = backend_of(request)
     body = await read_body(request, backend.settings.max_stream_bytes)
-    return await asyncio.to_thread(_apply, backend, (entity, project, run), body)
+    names = (
+        path_parameter(request, "entity"),
+        path_parameter(request, "project"),
+        path_parameter(request, "run"),
+    )
+    return await asyncio.to_thread(_apply, backend, names, body)
 
 
 def _apply(backend: Backend, names: tuple[str, str, str], body: bytes) -> dict[str, object]:
