@@ -1,0 +1,1 @@
+"""Serve predictions of versions that the registry keeps, and measure them."""

@@ -22,7 +22,8 @@ What each error interrupts, along the life of a request:
     │   └── NonFiniteOutputError       500   the model answered NaN or infinity
     │   fleet
     ├── NotReadyError                  503   loading, draining or broken
-    │   └── WorkerCrashedError         503   the process died with this request inside
+    │   ├── WorkerCrashedError         503   the process died with this request inside
+    │   └── WorkerGoneError            503   the process died before it began with this request
     └── LoadError                      503   a version could not be loaded; never a client's fault
 
 Knows nothing else of the package, so that every module may import it.
@@ -181,6 +182,13 @@ class WorkerCrashedError(NotReadyError):
 
     error_type = "worker-crashed"
     title = "Worker crashed"
+
+
+class WorkerGoneError(NotReadyError):
+    """The worker ended before it began with this request; sending it again is safe."""
+
+    error_type = "worker-gone"
+    title = "Worker gone"
 
 
 class LoadError(ServingError):

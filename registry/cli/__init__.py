@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "backend": ("registry.cli.backend", "Run the embedded W&B-compatible backend."),
     "export": ("registry.cli.export", "Make a version fast: ONNX with a parity report."),
     "inspect": ("registry.cli.inspect", "Show what is known about a collection or version."),
+    "key": ("registry.cli.key", "Make an API key for a server."),
     "list": ("registry.cli.list", "List model collections and their versions."),
     "predict": ("registry.cli.predict", "Ask a running server for a prediction."),
     "promote": ("registry.cli.promote", "Move an alias, by metric or by name."),

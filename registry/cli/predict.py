@@ -1,0 +1,117 @@
+"""`registry predict`: ask a running server for a prediction."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import rich_click as click
+
+from registry.cli.output import json_errors, json_option, result, result_json
+from registry.errors import (
+    AuthError,
+    NotFoundError,
+    RegistryError,
+    UnavailableError,
+    UsageError,
+)
+
+_BY_STATUS: dict[int, type[RegistryError]] = {
+    400: UsageError,
+    401: AuthError,
+    403: AuthError,
+    404: NotFoundError,
+    408: UnavailableError,
+    413: UsageError,
+    415: UsageError,
+    422: UsageError,
+    429: UnavailableError,
+    503: UnavailableError,
+    504: UnavailableError,
+}
+
+
+@click.command("predict", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("name")
+@click.argument("texts", nargs=-1, metavar="TEXT...")
+@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="The server.")
+@click.option("--top-k", type=click.IntRange(1), help="Labels of each text [1].")
+@click.option(
+    "--api-key", envvar="RUNPORT_API_KEY", help="For a server that asks for one [RUNPORT_API_KEY]."
+)
+@click.option("--timeout", type=click.FloatRange(0.1), default=60.0, show_default=True)
+@json_option
+def command(
+    name: str,
+    texts: tuple[str, ...],
+    url: str,
+    top_k: int | None,
+    api_key: str | None,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Print label and score for each TEXT; `-` or no text reads lines from stdin."""
+    with json_errors(as_json):
+        inputs = _read_texts(texts)
+        body: dict[str, Any] = {"inputs": inputs}
+        if top_k is not None:
+            body["parameters"] = {"top_k": top_k}
+        answer, version = ask(url, name, body, api_key=api_key, timeout_s=timeout)
+        if as_json:
+            result_json({"model": name, "version": version, "inputs": inputs, "answer": answer})
+            return
+        for labels in answer:
+            result("\t".join(f"{item['label']}\t{item['score']:.4f}" for item in labels))
+
+
+def ask(
+    url: str, name: str, body: dict[str, Any], *, api_key: str | None, timeout_s: float
+) -> tuple[Any, str]:
+    """POST `body` to the model `name`; return the answer and the version that gave it.
+
+    Raises:
+        UnavailableError: no server there, or it cannot answer now.
+        NotFoundError: no such model.
+        RegistryError: whatever else the server said.
+    """
+    import httpx
+
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    address = f"{url.rstrip('/')}/models/{name}"
+    try:
+        # Not the environment's proxy: the server is most often on this machine.
+        with httpx.Client(trust_env=False, timeout=timeout_s) as client:
+            response = client.post(address, json=body, headers=headers)
+    except httpx.TimeoutException as error:
+        raise UnavailableError(
+            f"{url} did not answer within {timeout_s:g} s.", hint="Allow more with --timeout."
+        ) from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise UnavailableError(
+            f"No server answers at {url}: {error}",
+            hint=f"Start one with `registry serve {name}=<reference>`, or give its --url.",
+        ) from error
+    if response.status_code != 200:
+        raise _refused(response.status_code, response.content)
+    return response.json(), response.headers.get("x-model-version", "")
+
+
+def _refused(status: int, content: bytes) -> RegistryError:
+    import msgspec
+
+    try:
+        problem = msgspec.json.decode(content, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        problem = {}
+    message = str(problem.get("error") or f"The server answered with status {status}.")
+    kind = _BY_STATUS.get(status, RegistryError)
+    return kind(message, hint=str(problem.get("hint") or ""))
+
+
+def _read_texts(texts: tuple[str, ...]) -> list[str]:
+    if texts and texts != ("-",):
+        return list(texts)
+    lines = [line.rstrip("\n") for line in sys.stdin if line.strip()]
+    if not lines:
+        raise UsageError("There is no text.", hint='For example: registry predict bert "a text"')
+    return lines

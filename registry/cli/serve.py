@@ -1,0 +1,154 @@
+"""`registry serve`: answer predictions over HTTP."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import rich_click as click
+
+from registry.config import Settings
+from registry.errors import UsageError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
+
+@click.command("serve", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("deployments", nargs=-1, required=True, metavar="NAME=REF...")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "onnx", "torch"]),
+    default="auto",
+    show_default=True,
+    help="auto: ONNX Runtime where an export is within tolerance, else torch.",
+)
+@click.option("--threads", type=click.IntRange(1), help="Engine threads of each model [all cores].")
+@click.option(
+    "--max-queue",
+    type=click.IntRange(1),
+    default=1024,
+    show_default=True,
+    help="Inputs waiting at each model, at most; more are answered 429.",
+)
+@click.option(
+    "--request-timeout",
+    type=click.FloatRange(0.1),
+    default=60.0,
+    show_default=True,
+    help="Seconds from a complete request to its answer.",
+)
+@click.option("--load-timeout", type=click.FloatRange(1), default=180.0, show_default=True)
+@click.option("--prepare-timeout", type=click.FloatRange(1), default=1800.0, show_default=True)
+@click.option(
+    "--drain-timeout",
+    type=click.FloatRange(0),
+    default=60.0,
+    show_default=True,
+    help="Seconds that requests in flight are given at a stop or a swap.",
+)
+@click.option(
+    "--follow-interval",
+    type=click.FloatRange(0),
+    default=2.0,
+    show_default=True,
+    help="Seconds between two looks at the aliases; 0 follows none.",
+)
+@click.option(
+    "--report/--no-report", default=True, show_default=True, help="Inference metrics to W&B."
+)
+@click.option(
+    "--report-window",
+    type=click.FloatRange(0.1),
+    default=10.0,
+    show_default=True,
+    help="Seconds of one window of metrics.",
+)
+@click.option("--offline", is_flag=True, help="No network: what is in the cache must do.")
+@click.option(
+    "--api-key-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Hashed keys, made by `registry key`; needed for any other than a loopback address.",
+)
+@click.option("--allowed-host", multiple=True, help="A further name that Host may have.")
+def command(
+    deployments: tuple[str, ...],
+    host: str,
+    port: int,
+    engine: str,
+    threads: int | None,
+    max_queue: int,
+    request_timeout: float,
+    load_timeout: float,
+    prepare_timeout: float,
+    drain_timeout: float,
+    follow_interval: float,
+    report: bool,
+    report_window: float,
+    offline: bool,
+    api_key_file: Path | None,
+    allowed_host: tuple[str, ...],
+) -> int:
+    """Serve versions under names: `registry serve bert=run-bert:best other=./export`.
+
+    An alias in REF is followed: when it moves, the new version is loaded beside the old one and
+    takes over without a failed request. `:v3` or a folder stays what it is.
+    """
+    pairs = parse_deployments(deployments)
+    from serving.config import (
+        HttpLimits,
+        ServeConfig,
+        available_cores,
+        process_environment,
+    )
+    from serving.server import serve
+    from serving.worker.messages import CoreLimits
+
+    settings = Settings.from_environment()
+    environment = process_environment()
+    if offline or settings.offline:
+        environment["RUNPORT_OFFLINE"] = "1"
+        follow_interval, report = 0.0, False
+    return serve(
+        ServeConfig(
+            deployments=pairs,
+            cache_dir=settings.cache_dir,
+            data_dir=settings.data_dir,
+            host=host,
+            port=port,
+            engine=engine,
+            core=CoreLimits(slots=threads or available_cores(), max_queue=max_queue),
+            http=HttpLimits(request_timeout_s=request_timeout),
+            load_timeout_s=load_timeout,
+            prepare_timeout_s=prepare_timeout,
+            drain_timeout_s=drain_timeout,
+            follow_interval_s=follow_interval,
+            report=report,
+            report_window_s=report_window,
+            api_keys=api_key_file,
+            allowed_hosts=allowed_host,
+            environment=environment,
+        )
+    )
+
+
+def parse_deployments(texts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Return pairs of name and reference.
+
+    Raises:
+        UsageError: a text is not NAME=REF, or a name stands twice.
+    """
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, reference = text.partition("=")
+        if not (equals and reference and _NAME.match(name)):
+            raise UsageError(
+                f"{text!r} is not NAME=REF.", hint="For example: registry serve bert=run-bert:best"
+            )
+        if name in pairs:
+            raise UsageError(
+                f"The name {name!r} stands twice.", hint="Give each deployment a name of its own."
+            )
+        pairs[name] = reference
+    return tuple(pairs.items())

@@ -1,0 +1,183 @@
+"""The Litestar application: routes, and nothing else."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, cast
+
+import msgspec
+import structlog
+from litestar import Litestar, Request, Response, get, post
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException
+
+from serving.body import read_body, require_json, unless_gone
+from serving.config import ServeConfig
+from serving.data_plane import DataPlane
+from serving.dialects import huggingface
+from serving.errors import (
+    InvalidRequestError,
+    MethodNotAllowedError,
+    ServingError,
+    UnknownModelError,
+)
+from serving.fleet import Fleet
+from serving.gateway import FACTS, REQUEST_ID
+from serving.problem import CONTENT_TYPE, internal_error, problem_body, problem_headers
+from serving.telemetry import Telemetry
+
+JSON = "application/json"
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+
+_log = structlog.get_logger(__name__)
+
+AnyRequest = Request[Any, Any, State]
+
+
+class Readiness:
+    """Whether the server wants traffic; a drain says no before anything else changes."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self.draining = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether all deployments answer and no drain has begun."""
+        return not self.draining and self._fleet.ready
+
+
+@post("/models/{name:str}", status_code=200)
+async def predict(request: AnyRequest, name: str, state: State) -> Response[bytes]:
+    """Predict in Hugging Face's shape."""
+    config: ServeConfig = state.config
+    plane: DataPlane = state.plane
+
+    async def read() -> huggingface.HuggingFaceRequest:
+        require_json(request.headers)
+        body = await read_body(request.headers, request.receive, config.http)
+        return huggingface.decode(
+            body,
+            max_items=config.http.items,
+            max_characters=config.http.characters,
+            max_depth=config.http.depth,
+        )
+
+    facts = _facts(request)
+    facts["model"] = name[:128]
+    answered = await plane.predict(name, read, partial(unless_gone, request.receive))
+    facts.update(version=answered.version.pinned_name, items=len(answered.values))
+    body = huggingface.shape(answered.task, answered.values, single=answered.inputs.single)
+    return Response(msgspec.json.encode(body), media_type=JSON, headers=answered.headers())
+
+
+@get("/models")
+async def list_models(state: State) -> Response[bytes]:
+    """Tell the state of every deployment."""
+    return _json({"models": state.fleet.describe()})
+
+
+@get("/models/{name:str}")
+async def show_model(name: str, state: State) -> Response[bytes]:
+    """Tell the state of one deployment."""
+    return _json(state.fleet.get(name).describe())
+
+
+@get("/livez")
+async def livez() -> Response[bytes]:
+    """Answer as long as the process can."""
+    return _json({"live": True})
+
+
+@get("/readyz")
+async def readyz(state: State) -> Response[bytes]:
+    """Answer 200 when every deployment takes requests, 503 before that and during a drain."""
+    ready = state.readiness.ready
+    states = {deployment.name: deployment.state for deployment in state.fleet}
+    answer = {"ready": ready, "draining": state.readiness.draining, "models": states}
+    return _json(answer, status=200 if ready else 503)
+
+
+@get("/metrics")
+async def metrics(state: State) -> Response[bytes]:
+    """Tell the counters in Prometheus' text form."""
+    return Response(state.telemetry.render_prometheus(), media_type=PROMETHEUS)
+
+
+def create_app(
+    fleet: Fleet, telemetry: Telemetry, config: ServeConfig, readiness: Readiness | None = None
+) -> Litestar:
+    """Return the application; it expects `gateway.Gateway` around it."""
+    plane = DataPlane(
+        fleet,
+        telemetry,
+        max_queue=config.core.max_queue,
+        timeout_s=config.http.request_timeout_s,
+    )
+    telemetry.add_gauges(plane.gauges)
+    return Litestar(
+        route_handlers=[predict, list_models, show_model, livez, readyz, metrics],
+        exception_handlers={
+            ServingError: _on_serving_error,
+            HTTPException: _on_http_exception,
+            Exception: _on_exception,
+        },
+        state=State(
+            {
+                "fleet": fleet,
+                "telemetry": telemetry,
+                "config": config,
+                "plane": plane,
+                "readiness": readiness or Readiness(fleet),
+            }
+        ),
+        openapi_config=None,
+        logging_config=None,
+    )
+
+
+def _json(document: Any, *, status: int = 200) -> Response[bytes]:
+    return Response(msgspec.json.encode(document), media_type=JSON, status_code=status)
+
+
+def _facts(request: AnyRequest) -> dict[str, Any]:
+    return cast("dict[str, dict[str, Any]]", request.scope)[FACTS]
+
+
+def _request_id(request: AnyRequest) -> str:
+    return cast("dict[str, str]", request.scope)[REQUEST_ID]
+
+
+def _problem(request: AnyRequest, error: ServingError) -> Response[bytes]:
+    return Response(
+        problem_body(error, request.scope[REQUEST_ID]),  # type: ignore[typeddict-item]
+        status_code=error.status,
+        media_type=CONTENT_TYPE,
+        headers=dict(problem_headers(error)),
+    )
+
+
+def _on_serving_error(request: AnyRequest, error: ServingError) -> Response[bytes]:
+    _facts(request)["error_type"] = error.error_type
+    return _problem(request, error)
+
+
+def _on_http_exception(request: AnyRequest, error: HTTPException) -> Response[bytes]:
+    """Turn what Litestar's own routing says into our error tree."""
+    if error.status_code == 404:
+        unknown = UnknownModelError(
+            "There is nothing at this path.", hint="GET /models lists what is served."
+        )
+        return _problem(request, unknown)
+    if error.status_code == 405:
+        response = _problem(request, MethodNotAllowedError("This path does not take this method."))
+        response.headers.update(error.headers or {})
+        return response
+    if error.status_code < 500:
+        return _problem(request, InvalidRequestError("The request cannot be understood."))
+    return _on_exception(request, error)
+
+
+def _on_exception(request: AnyRequest, error: Exception) -> Response[bytes]:
+    _log.error("http.failed", request_id=_request_id(request), exc_info=error)
+    return _problem(request, internal_error())

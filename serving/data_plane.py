@@ -1,0 +1,205 @@
+"""One prediction from admission to record, whatever dialect it came in.
+
+A dialect reads a body into items and shapes values into a body; all between is here: which
+deployment, whether there is room, the deadline, the outcome of each item, the counters.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from serving.deployment import Deployment, Reply
+from serving.errors import OverloadedError, ServingError
+from serving.fleet import Fleet
+from serving.prepare.plan import Prepared
+from serving.telemetry import GaugeSample, RequestRecord, Telemetry
+from serving.worker.messages import Done, Outcome, PredictRequest, Problem
+
+STAGES = ("tokenize", "queue", "inference", "postprocess")
+
+
+InputsT = TypeVar("InputsT", bound="Inputs")
+
+
+class Inputs(Protocol):
+    """What a dialect reads from a body."""
+
+    @property
+    def items(self) -> list[Any]:
+        """Inputs for the task, at least one."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Parameters for the task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered(Generic[InputsT]):
+    """An answer, ready to be shaped.
+
+    Attributes:
+        inputs: what was asked.
+        values: one per item, in order.
+        task: name of the task.
+        version: what answered.
+        stages_ms: milliseconds of each stage; `total` from admission on.
+    """
+
+    inputs: InputsT
+    values: list[Any]
+    task: str
+    version: Prepared
+    stages_ms: dict[str, float]
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers that name the version and the time of each stage."""
+        timing = ", ".join(f"{stage};dur={spent:.2f}" for stage, spent in self.stages_ms.items())
+        return {
+            "x-model-version": header_text(self.version.pinned_name),
+            "x-model-digest": self.version.digest,
+            "server-timing": timing,
+        }
+
+
+@dataclass(slots=True)
+class _Course:
+    """How a request fared, for its record."""
+
+    deployment: Deployment
+    started: float
+    version: Prepared | None = None
+    items: int = 0
+    status: int = 200
+    done: list[Done] = field(default_factory=list)
+
+
+class DataPlane:
+    """Answers predictions out of a fleet and counts them.
+
+    Args:
+        fleet: the deployments.
+        telemetry: gets one record a request.
+        max_queue: items inside a deployment, at most.
+        timeout_s: from the complete body to the answer.
+    """
+
+    def __init__(
+        self, fleet: Fleet, telemetry: Telemetry, *, max_queue: int, timeout_s: float
+    ) -> None:
+        self._fleet = fleet
+        self._telemetry = telemetry
+        self._max_queue = max_queue
+        self._timeout_s = timeout_s
+        self._inside: dict[str, int] = {deployment.name: 0 for deployment in fleet}
+
+    async def predict(
+        self,
+        name: str,
+        read: Callable[[], Awaitable[InputsT]],
+        run: Callable[[Coroutine[Any, Any, Reply]], Awaitable[Reply]],
+    ) -> Answered[InputsT]:
+        """Answer one request for the deployment `name`.
+
+        Args:
+            name: as the client wrote it.
+            read: receives and decodes the body; not called when there is no room.
+            run: awaits the prediction, and gives up when the client does.
+
+        Raises:
+            ServingError: any; all items fail with the first that failed.
+        """
+        course = _Course(self._fleet.get(name), time.perf_counter())
+        try:
+            self._check_room(name)
+            inputs = await read()
+            course.items = len(inputs.items)
+            self._inside[name] += course.items
+            try:
+                request = PredictRequest(inputs.items, inputs.parameters, self._timeout_s)
+                reply = await run(course.deployment.predict(request))
+            finally:
+                self._inside[name] -= course.items
+            course.version = reply.version
+            values = _values(course, reply.outcomes)
+            replica = course.deployment.replica
+            worker = replica.worker if replica else None
+            task = reply.version.task or (worker.loaded.task if worker else "")
+            return Answered(inputs, values, task, reply.version, _stages(course))
+        except ServingError as error:
+            course.status = error.status
+            raise
+        except BaseException:
+            course.status = 500
+            raise
+        finally:
+            self._record(course)
+
+    def gauges(self) -> Iterable[GaugeSample]:
+        """Return the current values for Prometheus."""
+        for deployment in self._fleet:
+            labels = {"deployment": deployment.name}
+            inside = self._inside[deployment.name]
+            yield GaugeSample("items_in_flight", "Items accepted, not answered.", inside, labels)
+            yield GaugeSample("ready", "1 when it answers.", float(deployment.ready), labels)
+            yield GaugeSample("swaps", "Version swaps since the start.", deployment.swaps, labels)
+
+    def _check_room(self, name: str) -> None:
+        if self._inside[name] >= self._max_queue:
+            raise OverloadedError(
+                f"The queue of {name!r} is full.",
+                hint="Send again after Retry-After, or start the server with a longer --max-queue.",
+                retry_after_s=1,
+            )
+
+    def _record(self, course: _Course) -> None:
+        version = course.version or course.deployment.version
+        if version is None:
+            return
+        self._telemetry.record(
+            RequestRecord(
+                deployment=course.deployment.name,
+                pinned_name=version.pinned_name,
+                digest=version.digest,
+                ok=course.status < 400,
+                status=course.status,
+                items=course.items,
+                batch_sizes=tuple(done.batch_rows for done in course.done),
+                stages_ms=_stages(course),
+                labels=tuple(_top_labels(course.done)),
+            )
+        )
+
+
+def header_text(text: str) -> str:
+    """Return `text` as a header may carry it: printable ASCII, anything else replaced."""
+    return "".join(mark if " " <= mark <= "~" else "?" for mark in text)
+
+
+def _values(course: _Course, outcomes: Sequence[Outcome]) -> list[Any]:
+    for index, outcome in enumerate(outcomes):
+        if isinstance(outcome, Problem):
+            error = outcome.error()
+            if len(outcomes) > 1:
+                error.message = f"inputs[{index}]: {error.message}"
+            raise error
+        course.done.append(outcome)
+    return [done.value for done in course.done]
+
+
+def _stages(course: _Course) -> dict[str, float]:
+    """Return milliseconds by stage; of several items, the slowest counts."""
+    stages = {"total": (time.perf_counter() - course.started) * 1e3}
+    if course.done:
+        for stage in STAGES:
+            stages[stage] = max(getattr(done, f"{stage}_ms") for done in course.done)
+    return stages
+
+
+def _top_labels(outcomes: Iterable[Done]) -> Iterable[str]:
+    for done in outcomes:
+        best = done.value[0] if isinstance(done.value, list) and done.value else None
+        if isinstance(best, dict) and isinstance(best.get("label"), str):
+            yield best["label"]

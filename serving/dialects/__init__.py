@@ -1,0 +1,1 @@
+"""Wire protocols: one file each, bytes <-> plain values; they translate and hold no logic."""

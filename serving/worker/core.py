@@ -1,0 +1,288 @@
+"""The pipeline of one model version: tokenise -> queue -> batch -> engine -> postprocess.
+
+Event-driven and work-conserving: a batch is formed at the moment that an engine slot is
+free and a row waits, never after a fixed wait, never by polling. The event loop owns all
+bookkeeping; threads only tokenise and run. Runs inside a worker process, and in-process
+wherever a `Predictor` is wanted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from serving.engines.protocol import Engine
+from serving.errors import DeadlineExceededError, NotReadyError, OverloadedError
+from serving.tasks.protocol import Row, Task
+from serving.worker.batch import RowJob, problem_of, run_batch
+from serving.worker.messages import CoreLimits, Outcome, PredictRequest, Problem
+from serving.worker.schedule import BatchPolicy, LengthQueue, Waiting
+
+TOKENIZE_CHUNK = 16
+"""Items tokenised in one go: the first rows of a long list run while the rest is tokenised."""
+
+
+class Board(Protocol):
+    """Where the core says what it is working on (see `board.RunningBoard`)."""
+
+    def enter(self, lane: int, ids: Sequence[int]) -> None:
+        """Say that work on these requests begins in `lane`."""
+
+    def leave(self, lane: int) -> None:
+        """Say that work in `lane` has ended."""
+
+
+class NoBoard:
+    """The board of a core that shares its process with its callers: nobody would read it."""
+
+    def enter(self, lane: int, ids: Sequence[int]) -> None:
+        """Do nothing."""
+
+    def leave(self, lane: int) -> None:
+        """Do nothing."""
+
+
+@dataclass(eq=False, slots=True)
+class _Request:
+    """One call of `predict` on its way: outcomes fill in, the last one wakes the caller."""
+
+    id: int
+    parameters: dict[str, Any]
+    deadline: float
+    finished: asyncio.Future[None]
+    outcomes: list[Outcome | None]
+    remaining: int
+    queued: set[Waiting[_Place]] = field(default_factory=set)
+
+    def settle(self, index: int, outcome: Outcome) -> None:
+        self.outcomes[index] = outcome
+        self.remaining -= 1
+        # A caller that hung up has a cancelled future; settling it would raise
+        # and strand everyone behind it.
+        if self.remaining == 0 and not self.finished.done():
+            self.finished.set_result(None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the outcome of a row belongs."""
+
+    request: _Request
+    index: int
+    row: Row
+    tokenize_ms: float
+
+
+class WorkerCore:
+    """Answers predictions for one loaded task and engine; a `Predictor`.
+
+    Use as an async context manager, or `start` and `stop` it. All calls must come from
+    one event loop.
+
+    Args:
+        task, engine: what turns items into rows and rows into outputs. Not closed here.
+        limits: slots, budgets and bounds.
+        board: told which requests are being worked on.
+    """
+
+    def __init__(
+        self, task: Task, engine: Engine, limits: CoreLimits, board: Board | None = None
+    ) -> None:
+        self._task = task
+        self._engine = engine
+        self._limits = limits
+        self._board: Board = board or NoBoard()
+        self._queue: LengthQueue[_Place] = LengthQueue(
+            BatchPolicy(
+                max_batch_tokens=limits.max_batch_tokens,
+                max_batch_rows=limits.max_batch_rows,
+                length_step=limits.length_step,
+                age_cap_s=limits.age_cap_s,
+            )
+        )
+        self._free_slots = list(range(limits.slots))
+        self._free_lanes = list(range(limits.slots, limits.slots + limits.tokenize_threads))
+        self._accepted = 0
+        self._row_s = 0.0
+        self._stopping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._engines: ThreadPoolExecutor | None = None
+        self._tokenizers: ThreadPoolExecutor | None = None
+
+    async def __aenter__(self) -> WorkerCore:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    @property
+    def accepted(self) -> int:
+        """Rows accepted and not yet answered."""
+        return self._accepted
+
+    async def start(self) -> None:
+        """Make the threads; the core takes requests from now on."""
+        self._loop = asyncio.get_running_loop()
+        self._engines = ThreadPoolExecutor(self._limits.slots, "engine")
+        self._tokenizers = ThreadPoolExecutor(self._limits.tokenize_threads, "tokenize")
+
+    async def stop(self) -> None:
+        """Refuse new requests, fail what still waits, wait for what runs."""
+        self._stopping = True
+        stopped = Problem.of(NotReadyError("The worker is stopping.", retry_after_s=1))
+        while len(self._queue):
+            taken = self._queue.take(-math.inf, free_slots=1)
+            for waiting in taken.rows:
+                self._settle(waiting, stopped)
+        for pool in (self._tokenizers, self._engines):
+            if pool is not None:
+                await asyncio.to_thread(pool.shutdown, wait=True)
+
+    async def predict(self, request: PredictRequest, *, request_id: int = 0) -> list[Outcome]:
+        """Return one outcome per item, in order; see `messages.Predictor`."""
+        if self._loop is None or self._stopping:
+            raise NotReadyError("The worker is not running.", retry_after_s=1)
+        items = len(request.items)
+        self._admit(items)
+        deadline = math.inf if request.timeout_s is None else time.monotonic() + request.timeout_s
+        job = _Request(
+            id=request_id,
+            parameters=request.parameters,
+            deadline=deadline,
+            finished=self._loop.create_future(),
+            outcomes=[None] * items,
+            remaining=items,
+        )
+        try:
+            async with asyncio.timeout(request.timeout_s):
+                return await self._answer(job, request.items)
+        except TimeoutError:
+            raise _too_late() from None
+        finally:
+            self._accepted -= items
+            for waiting in job.queued:
+                self._queue.remove(waiting)
+
+    def _admit(self, items: int) -> None:
+        if self._accepted + items > self._limits.max_queue:
+            wait_s = max(1.0, math.ceil(self._accepted * self._row_s / self._limits.slots))
+            raise OverloadedError(
+                f"The queue holds {self._accepted} of at most {self._limits.max_queue} items.",
+                hint="Send again after Retry-After, or start the server with a longer --max-queue.",
+                retry_after_s=min(wait_s, 60.0),
+            )
+        self._accepted += items
+
+    async def _answer(self, job: _Request, items: Sequence[Any]) -> list[Outcome]:
+        for start in range(0, len(items), TOKENIZE_CHUNK):
+            await self._tokenize(job, start, items[start : start + TOKENIZE_CHUNK])
+        if items:
+            await job.finished
+        return [outcome for outcome in job.outcomes if outcome is not None]
+
+    async def _tokenize(self, job: _Request, start: int, items: Sequence[Any]) -> None:
+        loop = self._loop
+        if loop is None or self._stopping:
+            raise NotReadyError("The worker is stopping.", retry_after_s=1)
+        rows = await loop.run_in_executor(
+            self._tokenizers, self._preprocess, job.id, items, job.parameters
+        )
+        now = time.monotonic()
+        for index, (made, tokenize_ms) in enumerate(rows, start=start):
+            if isinstance(made, Problem):
+                job.settle(index, made)
+                continue
+            place = _Place(job, index, made, tokenize_ms)
+            waiting = Waiting(place, made.length, enqueued_at=now, deadline=job.deadline)
+            job.queued.add(waiting)
+            self._queue.add(waiting)
+        self._pump()
+
+    def _preprocess(
+        self, request_id: int, items: Sequence[Any], parameters: dict[str, Any]
+    ) -> list[tuple[Row | Problem, float]]:
+        """Turn items into rows, in a tokenize thread; an item that fails, fails alone."""
+        lane = self._free_lanes.pop()
+        self._board.enter(lane, [request_id])
+        try:
+            return [self._row(item, parameters) for item in items]
+        finally:
+            self._board.leave(lane)
+            self._free_lanes.append(lane)
+
+    def _row(self, item: Any, parameters: dict[str, Any]) -> tuple[Row | Problem, float]:
+        started = time.perf_counter()
+        made: Row | Problem
+        try:
+            made = self._task.preprocess(item, parameters)
+        # A tokenizer's native panic is a BaseException and no Exception.
+        except BaseException as error:
+            made = problem_of(error, "preprocess")
+        return made, (time.perf_counter() - started) * 1e3
+
+    def _pump(self) -> None:
+        """Start batches while a slot is free and a row waits."""
+        while self._free_slots and len(self._queue) and not self._stopping:
+            now = time.monotonic()
+            taken = self._queue.take(now, free_slots=len(self._free_slots))
+            for waiting in taken.expired:
+                self._settle(waiting, Problem.of(_too_late()))
+            if taken.rows:
+                self._begin(taken.rows, now)
+
+    def _begin(self, rows: list[Waiting[_Place]], now: float) -> None:
+        if self._engines is None:
+            return
+        slot = self._free_slots.pop()
+        for waiting in rows:
+            waiting.payload.request.queued.discard(waiting)
+        self._board.enter(slot, [waiting.payload.request.id for waiting in rows])
+        jobs = [
+            RowJob(
+                row=waiting.payload.row,
+                parameters=waiting.payload.request.parameters,
+                tokenize_ms=waiting.payload.tokenize_ms,
+                queue_ms=(now - waiting.enqueued_at) * 1e3,
+            )
+            for waiting in rows
+        ]
+        self._engines.submit(self._run, slot, rows, jobs)
+
+    def _run(self, slot: int, rows: list[Waiting[_Place]], jobs: list[RowJob]) -> None:
+        """Run a batch in an engine thread and hand the outcomes to the event loop."""
+        started = time.perf_counter()
+        outcomes = run_batch(self._task, self._engine, jobs)
+        spent_s = time.perf_counter() - started
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._finish, slot, rows, outcomes, spent_s)
+
+    def _finish(
+        self, slot: int, rows: list[Waiting[_Place]], outcomes: list[Outcome], spent_s: float
+    ) -> None:
+        self._board.leave(slot)
+        self._free_slots.append(slot)
+        row_s = spent_s / len(rows)
+        self._row_s = row_s if self._row_s == 0.0 else 0.9 * self._row_s + 0.1 * row_s
+        # The next batch starts before this one's answers are encoded: the engine
+        # never waits for bookkeeping.
+        self._pump()
+        for waiting, outcome in zip(rows, outcomes, strict=True):
+            waiting.payload.request.settle(waiting.payload.index, outcome)
+
+    def _settle(self, waiting: Waiting[_Place], outcome: Outcome) -> None:
+        request = waiting.payload.request
+        request.queued.discard(waiting)
+        request.settle(waiting.payload.index, outcome)
+
+
+def _too_late() -> DeadlineExceededError:
+    return DeadlineExceededError(
+        "The deadline passed before the answer was ready.",
+        hint="Send fewer or shorter texts, or allow more time with --request-timeout.",
+    )

@@ -1,0 +1,192 @@
+"""The worker process: load one version, warm it, answer frames until the socket closes.
+
+The socket is the only tie to the parent. When the parent dies, however it dies, the kernel
+kills this process (PR_SET_PDEATHSIG) or the socket ends; both lead here to an exit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import functools
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from serving.children import die_with_parent
+from serving.engines.protocol import Engine
+from serving.errors import LoadError, PayloadTooLargeError, ServingError
+from serving.logs import configure_logs
+from serving.tasks.protocol import Task
+from serving.worker.batch import problem_of
+from serving.worker.board import RunningBoard
+from serving.worker.core import WorkerCore
+from serving.worker.frames import Channel, FrameError
+from serving.worker.messages import (
+    Answer,
+    Cancel,
+    Load,
+    Loaded,
+    LoadFailed,
+    Predict,
+    Problem,
+    Refused,
+    ToWorker,
+    WorkerPlan,
+)
+from serving.worker.warmup import warm
+
+_log = structlog.get_logger(__name__)
+
+STREAM_LIMIT_BYTES = 2**20
+
+
+def open_model(plan: WorkerPlan) -> tuple[Task, Engine]:
+    """Open the task and the engine that `plan` names.
+
+    Raises:
+        LoadError: the plan names an engine that there is not.
+        Exception: whatever the task or the engine says about a broken directory.
+    """
+    from serving.tasks import open_task
+
+    directory = Path(plan.directory)
+    task = open_task(directory, plan.task or None)
+    if plan.engine == "onnx":
+        from serving.engines.onnx import open_onnx
+
+        return task, open_onnx(directory, threads=plan.engine_threads)
+    if plan.engine == "torch":
+        from serving.engines.torch import open_torch
+
+        return task, open_torch(directory, task=task.name, threads=plan.engine_threads)
+    raise LoadError(f"There is no engine {plan.engine!r}.", hint="Engines are onnx and torch.")
+
+
+class WorkerHost:
+    """Serves one connection: loads what the first frame names, then answers requests."""
+
+    def __init__(self, channel: Channel[ToWorker], board: RunningBoard) -> None:
+        self._channel = channel
+        self._board = board
+        self._running: dict[int, asyncio.Task[None]] = {}
+
+    async def run(self) -> int:
+        """Serve until the other side closes; returns the exit status."""
+        first = await self._channel.receive()
+        if not isinstance(first, Load):
+            return 0 if first is None else 1
+        started = time.monotonic()
+        core: WorkerCore | None = None
+        try:
+            task, engine = await asyncio.to_thread(open_model, first.plan)
+            core = WorkerCore(task, engine, first.plan.limits, self._board)
+            await core.start()
+            if first.plan.warmup:
+                await warm(core, task.name)
+        # A panic in native code is a BaseException and no Exception; the parent
+        # must hear of every one.
+        except BaseException as error:
+            await self._reply(LoadFailed(_load_problem(error)))
+            return 1
+        # What was loaded stays: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        load_s = time.monotonic() - started
+        await self._reply(Loaded(task.name, engine.name, os.getpid(), load_s))
+        await self._answer_all(core)
+        return 0
+
+    async def _answer_all(self, core: WorkerCore) -> None:
+        while (message := await self._channel.receive()) is not None:
+            if isinstance(message, Predict):
+                work = asyncio.create_task(self._answer(core, message))
+                self._running[message.id] = work
+                work.add_done_callback(functools.partial(self._forget, message.id))
+            elif isinstance(message, Cancel):
+                work_or_none = self._running.get(message.id)
+                if work_or_none is not None:
+                    work_or_none.cancel()
+            elif not isinstance(message, Load):
+                await self._reply(Answer(message.id, []))
+
+    def _forget(self, identifier: int, _: asyncio.Task[None]) -> None:
+        self._running.pop(identifier, None)
+
+    async def _answer(self, core: WorkerCore, message: Predict) -> None:
+        reply: Answer | Refused
+        try:
+            outcomes = await core.predict(message.request, request_id=message.id)
+            reply = Answer(message.id, outcomes)
+        except ServingError as error:
+            reply = Refused(message.id, Problem.of(error))
+        except asyncio.CancelledError:
+            return
+        except BaseException as error:
+            reply = Refused(message.id, problem_of(error, "core"))
+        await self._reply(reply)
+
+    async def _reply(self, message: Loaded | LoadFailed | Answer | Refused) -> None:
+        try:
+            self._channel.send(message)
+            await self._channel.drain()
+        except ConnectionError:
+            return
+        except FrameError:
+            too_large = PayloadTooLargeError(
+                "The answer is too large to send.", hint="Send fewer items in one request."
+            )
+            if isinstance(message, Answer):
+                self._channel.send(Refused(message.id, Problem.of(too_large)))
+        except (TypeError, ValueError, OverflowError) as error:
+            # A task returned something that is no plain value.
+            if isinstance(message, Answer):
+                self._channel.send(Refused(message.id, problem_of(error, "encode")))
+
+
+def _load_problem(error: BaseException) -> Problem:
+    if isinstance(error, ServingError):
+        return Problem.of(error)
+    _log.error("worker.load_failed", exc_info=error)
+    hint = str(getattr(error, "hint", ""))
+    return Problem.of(LoadError(f"{type(error).__name__}: {error}", hint=hint))
+
+
+async def _serve(arguments: argparse.Namespace) -> int:
+    reader, writer = await asyncio.open_unix_connection(
+        sock=socket.socket(fileno=arguments.socket_fd), limit=STREAM_LIMIT_BYTES
+    )
+    board = RunningBoard.attach(arguments.board_fd, arguments.lanes, arguments.width)
+    decoder = msgspec.msgpack.Decoder[ToWorker](ToWorker)
+    return await WorkerHost(Channel(reader, writer, decoder), board).run()
+
+
+def main() -> None:
+    """Run the worker with the descriptors that `process.py` passed."""
+    parser = argparse.ArgumentParser(prog="serving.worker")
+    parser.add_argument("--name", required=True)
+    for number in ("--socket-fd", "--board-fd", "--lanes", "--width", "--parent"):
+        parser.add_argument(number, type=int, required=True)
+    arguments = parser.parse_args()
+    die_with_parent(arguments.parent)
+    # Ctrl-C is for the parent, which drains before it lets go of us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    configure_logs(worker=arguments.name, pid=os.getpid())
+    try:
+        import uvloop
+
+        status = uvloop.run(_serve(arguments))
+    except FrameError:
+        _log.exception("worker.bad_frame")
+        status = 1
+    # Not sys.exit: an engine thread inside native code would keep the process
+    # alive, and everything that matters has been sent.
+    sys.stderr.flush()
+    os._exit(status)
