@@ -30,6 +30,9 @@ RunDeleteHook = Callable[["Context", sqlite3.Row, bool], None]
 ProjectDeleteHook = Callable[["Context", sqlite3.Row], None]
 """`hook(context, project row)`."""
 
+ProjectUpsertHook = Callable[["Context", sqlite3.Row, Mapping[str, object]], None]
+"""`hook(context, project row, arguments of upsertModel that the frame does not keep)`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -44,6 +47,7 @@ class Part:
         routes: its own HTTP handlers.
         features: names of W&B server features that it supports.
         run_delete_hooks: called before a run is deleted, in the same transaction.
+        project_upsert_hooks: called after a project was made or described, before the commit.
         project_delete_hooks: called before a project is deleted, in the same transaction.
     """
 
@@ -55,6 +59,7 @@ class Part:
     routes: Sequence[ControllerRouterHandler] = ()
     features: Sequence[str] = ()
     run_delete_hooks: Sequence[RunDeleteHook] = ()
+    project_upsert_hooks: Sequence[ProjectUpsertHook] = ()
     project_delete_hooks: Sequence[ProjectDeleteHook] = ()
 
 

@@ -157,10 +157,15 @@ class _Run:
         node = nodes[0]
         name = node.name.value
         if name == "__typename":
-            return typename
+            return self._public_name(typename)
         value = self._resolve(typename, source, node)
         selections = [n.selection_set for n in nodes if n.selection_set]
         return self._shape(value, selections, f"{typename}.{name}", depth)
+
+    def _public_name(self, typename: str) -> object:
+        """Return what clients see: types that differ only inside declare a `__typename`."""
+        field = self._schema.get(typename, {}).get("__typename")
+        return field.resolve(self._context, None) if field else typename
 
     def _shape(
         self, value: object, selections: Sequence[Any], fallback_type: str, depth: int
@@ -188,7 +193,8 @@ class _Run:
             self._unknown.field(typename, name)
             return None
         if typename == "Mutation" and isinstance(given.get("input"), Mapping):
-            given = {**given, **given.pop("input")}
+            spread = given.pop("input")
+            given = {**given, **spread}
         known = {}
         for argument, value in given.items():
             key = snake_case(argument)

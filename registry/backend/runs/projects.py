@@ -49,6 +49,9 @@ def upsert_model(
     entity_name: str | None = None,
     id: str | None = None,
     description: str | None = None,
+    access: str | None = None,
+    allow_all_artifact_types_in_registry: bool | None = None,
+    artifact_types: list[dict[str, object]] | None = None,
 ) -> dict[str, object]:
     """Make a project or describe an existing one.
 
@@ -70,6 +73,14 @@ def upsert_model(
             "UPDATE projects SET description = ? WHERE id = ?", (description, row["id"])
         )
         row = connection.execute("SELECT * FROM projects WHERE id = ?", (row["id"],)).fetchone()
+    others: dict[str, object] = {
+        "access": access,
+        "allow_all_artifact_types_in_registry": allow_all_artifact_types_in_registry,
+        "artifact_types": artifact_types,
+    }
+    for part in context.backend.parts:
+        for hook in part.project_upsert_hooks:
+            hook(context, row, others)
     node = Node("Project", row)
     return {"project": node, "model": node, "inserted": inserted}
 
@@ -114,8 +125,8 @@ def project_id(_context: Context, row: sqlite3.Row) -> str:
 
 @fields.on("Project", "internalId")
 def internal_id(_context: Context, row: sqlite3.Row) -> str:
-    """Return the row number as text, the form of W&B's 64-bit integers."""
-    return str(row["id"])
+    """Return the row number as an id of its own kind, which registry searches decode."""
+    return encode_id("ProjectInternalId", row["id"])
 
 
 @fields.on("Project", "createdAt")
@@ -137,9 +148,17 @@ def user(context: Context, _row: sqlite3.Row) -> Node:
 
 
 @fields.on("Project", "sweeps")
-def sweeps(_context: Context, _row: sqlite3.Row) -> dict[str, object]:
+def sweeps(
+    _context: Context,
+    _row: sqlite3.Row,
+    *,
+    first: int | None = None,
+    after: str | None = None,
+    filters: str | None = None,
+) -> dict[str, object]:
     """Return no sweeps: this server has none."""
-    return Page.of(None, None).cut([])
+    del filters
+    return Page.of(first, after).cut([])
 
 
 fields.columns("Project", {"name": "name", "entityName": "entity", "description": "description"})
@@ -148,7 +167,6 @@ fields.constants(
     {
         "readOnly": False,
         "isBenchmark": False,
-        "access": "PRIVATE",
         "views": None,
         "repo": None,
         "dockerImage": None,
