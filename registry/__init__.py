@@ -1,0 +1,104 @@
+"""Which bytes, and are they right: names, versions, digests, cache, export, promotion.
+
+    import registry
+
+    pulled = registry.pull("run-bert:best")
+    model = registry.load("run-bert:v0", AutoModelForSequenceClassification)
+    registry.promote("run-bert", "best", by="eval/f1")
+
+Importing the package imports nothing else: each public name is loaded on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from registry.callback import RunportCallback as RunportCallback
+    from registry.config import Settings as Settings
+    from registry.content import Selection as Selection
+    from registry.errors import AmbiguousNameError as AmbiguousNameError
+    from registry.errors import AuthError as AuthError
+    from registry.errors import ConfigError as ConfigError
+    from registry.errors import ExportError as ExportError
+    from registry.errors import GateRefusedError as GateRefusedError
+    from registry.errors import IntegrityError as IntegrityError
+    from registry.errors import InvalidReferenceError as InvalidReferenceError
+    from registry.errors import NotFoundError as NotFoundError
+    from registry.errors import OfflineError as OfflineError
+    from registry.errors import RegistryError as RegistryError
+    from registry.errors import StorageError as StorageError
+    from registry.errors import UnavailableError as UnavailableError
+    from registry.errors import UnsafeContentError as UnsafeContentError
+    from registry.errors import UsageError as UsageError
+    from registry.export import Export as Export
+    from registry.export import export_model as export_model
+    from registry.export import find_export as find_export
+    from registry.load import load as load
+    from registry.lookup import resolve as resolve
+    from registry.promote import Promotion as Promotion
+    from registry.promote import promote as promote
+    from registry.promote import rollback as rollback
+    from registry.pull import pull as pull
+    from registry.pulled import PulledVersion as PulledVersion
+    from registry.versions import ArtifactVersion as ArtifactVersion
+    from registry.versions import Digest as Digest
+    from registry.versions import FileEntry as FileEntry
+
+_ERRORS = (
+    "AmbiguousNameError", "AuthError", "ConfigError", "ExportError", "GateRefusedError",
+    "IntegrityError", "InvalidReferenceError", "NotFoundError", "OfflineError", "RegistryError",
+    "StorageError", "UnavailableError", "UnsafeContentError", "UsageError",
+)  # fmt: skip
+
+_HOMES = {
+    "ArtifactVersion": "registry.versions",
+    "Digest": "registry.versions",
+    "Export": "registry.export",
+    "FileEntry": "registry.versions",
+    "Promotion": "registry.promote",
+    "PulledVersion": "registry.pulled",
+    "RunportCallback": "registry.callback",
+    "Selection": "registry.content",
+    "Settings": "registry.config",
+    "export_model": "registry.export",
+    "find_export": "registry.export",
+    "load": "registry.load",
+    "promote": "registry.promote",
+    "pull": "registry.pull",
+    "resolve": "registry.lookup",
+    "rollback": "registry.promote",
+    **dict.fromkeys(_ERRORS, "registry.errors"),
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605 - a list of names, made from the table above
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
+
+
+class _Package(types.ModuleType):
+    """Keeps `registry.pull` the function, also once the module `registry.pull` is imported.
+
+    The import system binds every submodule as an attribute of its package.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, types.ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,55 @@
+"""The SDK's objects, as values of our own.
+
+Reads public attributes only; imports no SDK.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+from registry.errors import IntegrityError
+from registry.versions import ArtifactVersion, Digest, FileEntry
+
+
+def as_version(artifact: Any) -> ArtifactVersion:
+    """Return the facts of an SDK artifact, without its files."""
+    return ArtifactVersion(
+        entity=artifact.entity,
+        project=artifact.project,
+        collection=str(artifact.name).partition(":")[0],
+        version=artifact.version,
+        digest=artifact.digest,
+        type=artifact.type,
+        aliases=tuple(artifact.aliases),
+        metadata=dict(artifact.metadata or {}),
+        created_at=artifact.created_at,
+        size_bytes=int(artifact.size or 0),
+    )
+
+
+def as_file(path: str, entry: Any) -> FileEntry:
+    """Return one entry of an SDK manifest.
+
+    Raises:
+        IntegrityError: its digest is of an unknown kind or malformed.
+    """
+    size_bytes = int(entry.size or 0)
+    if entry.ref is not None:
+        return FileEntry(path, size_bytes, None, reference=str(entry.ref))
+    # Entries hashed with MD5 carry no mark; others name their algorithm (SDK 0.29 and later).
+    algorithm = str((entry.extra or {}).get("alg", "MD5")).lower()
+    if algorithm not in {"md5", "xxh128"}:
+        raise IntegrityError(
+            f"{path!r} is hashed with {algorithm}, which this version cannot check.",
+            hint="Update runport.",
+        )
+    try:
+        digest = base64.b64decode(entry.digest, validate=True).hex()
+    except (binascii.Error, ValueError) as error:
+        raise IntegrityError(
+            f"The manifest's digest of {path!r} is no digest: {entry.digest!r}.",
+            hint="Log the artifact again.",
+        ) from error
+    return FileEntry(path, size_bytes, Digest(algorithm, digest))

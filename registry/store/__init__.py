@@ -1,0 +1,173 @@
+"""The content-addressed cache: what is in it was verified, and stays as it was.
+
+`Store` joins its parts: blobs (bytes), snapshots (folders of blobs), records
+(the commit of a version), ingest (bytes on their way in). A version is visible
+when its record is, and its record is written last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry.content import Skipped
+from registry.store.blobs import Blobs, sha256_of
+from registry.store.durable import make_folder, storage_errors
+from registry.store.ingest import Ingest
+from registry.store.layout import Layout
+from registry.store.locks import single_flight
+from registry.store.records import Records, StoredFile, VersionRecord, now_text
+from registry.store.snapshots import build_snapshot
+from registry.versions import ArtifactVersion
+
+__all__ = ["Committed", "Store"]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A version that is in the cache.
+
+    Attributes:
+        record: its commit.
+        path: its snapshot's folder.
+    """
+
+    record: VersionRecord
+    path: Path
+
+
+class Store:
+    """One cache folder, as seen for one W&B server.
+
+    Args:
+        root: the cache folder; created on first write.
+        server: the server's address, or empty for the SDK's default.
+    """
+
+    def __init__(self, root: Path, server: str) -> None:
+        self.layout = Layout(root)
+        self.records = Records(self.layout, server)
+        self.blobs = Blobs(self.layout)
+        self.ingest = Ingest(self.layout.ingest)
+        self._server = server
+
+    def find(
+        self,
+        entity: str,
+        project: str,
+        collection: str,
+        version: str,
+        selection: str,
+        *,
+        rehash: bool = False,
+    ) -> Committed | None:
+        """Return a committed version whose files are all still what they were.
+
+        Files are compared by size and time, and hashed when the time differs or
+        `rehash` is set. Wrong ones are put into quarantine and the version is
+        forgotten, so that the next pull fetches it again.
+        """
+        record = self.records.read(entity, project, collection, version, selection)
+        if record is None:
+            return None
+        path = self.layout.snapshot(record.snapshot)
+        wrong = [file for file in record.files if not _is_intact(path / file.path, file, rehash)]
+        if not wrong:
+            return Committed(record, path)
+        self.condemn(record, wrong)
+        return None
+
+    def condemn(self, record: VersionRecord, wrong: Sequence[StoredFile]) -> None:
+        """Take a snapshot with wrong files out of use, and their blobs if these are wrong too."""
+        self.records.forget_snapshot(record.snapshot)
+        snapshot = self.layout.snapshot(record.snapshot)
+        with storage_errors(f"put the snapshot {record.snapshot[:12]} into quarantine"):
+            make_folder(self.layout.quarantine)
+            with suppress(FileNotFoundError):
+                target = self.layout.quarantine / f"{record.snapshot}.{uuid.uuid4().hex[:8]}"
+                os.rename(snapshot, target)
+        for file in wrong:
+            self.blobs.is_sound(file.sha256, file.size_bytes)
+
+    def commit(
+        self,
+        version: ArtifactVersion,
+        selection: str,
+        files: Mapping[str, str],
+        skipped: Sequence[Skipped],
+    ) -> Committed:
+        """Make the version exist, from blobs that are all here.
+
+        Args:
+            version: with the manifest's files.
+            selection: key of what was chosen from it.
+            files: path -> SHA-256.
+            skipped: what was left on the server.
+
+        Raises:
+            StorageError: the disk refuses; the version does not exist then.
+        """
+        digest, path = build_snapshot(self.layout, files)
+        with storage_errors(f"look at the snapshot {digest[:12]}"):
+            stored = tuple(_stored(path, name, sha256) for name, sha256 in files.items())
+        record = VersionRecord(version, stored, tuple(skipped), digest, now_text())
+        self.records.commit(record, selection)
+        return Committed(record, path)
+
+    def take_in(self, source: Path) -> tuple[str, int]:
+        """Copy a local file into the store; return its SHA-256 and size in bytes.
+
+        Raises:
+            StorageError: it cannot be read or copied.
+        """
+        with storage_errors(f"copy {source} into the cache"):
+            make_folder(self.layout.ingest)
+            temporary = self.layout.ingest / f"local.{uuid.uuid4().hex}.tmp"
+            try:
+                with source.open("rb") as read, temporary.open("xb") as write:
+                    shutil.copyfileobj(read, write, 1024 * 1024)
+                    write.flush()
+                    os.fchmod(write.fileno(), 0o444)
+                    os.fsync(write.fileno())
+                # Hashed after the copy: what is stored is what was hashed.
+                sha256, size_bytes = sha256_of(temporary), temporary.stat().st_size
+                self.blobs.adopt(temporary, sha256)
+            finally:
+                temporary.unlink(missing_ok=True)
+        return sha256, size_bytes
+
+    def lock(self, version: ArtifactVersion, *, timeout_s: float) -> AbstractContextManager[bool]:
+        """Let one process at a time fetch this version, where locks work."""
+        name = f"{self._server}\n{version.qualified_name}"
+        file = hashlib.sha256(name.encode()).hexdigest()[:32] + ".lock"
+        return single_flight(self.layout.locks / file, timeout_s=timeout_s)
+
+    def free_bytes(self) -> int:
+        """Return how many bytes the cache's disk can still take."""
+        with storage_errors("ask for free space"):
+            make_folder(self.layout.root)
+            return shutil.disk_usage(self.layout.root).free
+
+
+def _stored(snapshot: Path, name: str, sha256: str) -> StoredFile:
+    status = (snapshot / name).lstat()
+    return StoredFile(name, status.st_size, sha256, status.st_mtime_ns)
+
+
+def _is_intact(path: Path, file: StoredFile, rehash: bool) -> bool:
+    try:
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size != file.size_bytes:
+            return False
+        if status.st_mtime_ns == file.mtime_ns and not rehash:
+            return True
+        return sha256_of(path) == file.sha256
+    except OSError:
+        return False

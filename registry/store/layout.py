@@ -1,0 +1,99 @@
+"""Where things lie beneath the cache folder; pure: paths in, paths out.
+
+blobs/sha256/ab/abcd…      verified bytes, read-only, named by what they are
+digests/md5/ab/abcd…-123   W&B's digest and size -> SHA-256 of a blob
+snapshots/<digest>/        one version's files, made of blobs
+versions/<server>/<entity>/<project>/<collection>/v3.<selection>.json   the commit
+refs/<server>/<entity>/<project>/<collection>/<alias>.json              last known target
+exports/                   owned by registry.export
+ingest/                    bytes on their way in
+quarantine/                bytes that turned out wrong
+locks/                     they save work; renames keep truth
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from registry.versions import Digest
+
+_PART_LIMIT = 120
+
+
+def safe_part(text: str) -> str:
+    """Return a file name that stands for the text: reversible when short, never special."""
+    name = quote(text, safe=" ()+,=")
+    if name.startswith("."):
+        name = "%2E" + name[1:]
+    if len(name) > _PART_LIMIT:
+        # Quoting may triple the length; the hash keeps long names apart.
+        name = name[:60] + "~" + hashlib.sha256(text.encode()).hexdigest()[:32]
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The folders of one cache.
+
+    Attributes:
+        root: the cache folder.
+    """
+
+    root: Path
+
+    @property
+    def snapshots(self) -> Path:
+        """Folder of all snapshots."""
+        return self.root / "snapshots"
+
+    @property
+    def exports(self) -> Path:
+        """Folder of all exports."""
+        return self.root / "exports"
+
+    @property
+    def ingest(self) -> Path:
+        """Folder of partial files."""
+        return self.root / "ingest"
+
+    @property
+    def quarantine(self) -> Path:
+        """Folder of bytes that failed their check."""
+        return self.root / "quarantine"
+
+    @property
+    def locks(self) -> Path:
+        """Folder of lock files."""
+        return self.root / "locks"
+
+    @property
+    def versions(self) -> Path:
+        """Folder of all version records."""
+        return self.root / "versions"
+
+    def blob(self, sha256: str) -> Path:
+        """Path of the blob with this SHA-256 (64 hexadecimal digits)."""
+        return self.root / "blobs" / "sha256" / sha256[:2] / sha256
+
+    def digest_entry(self, digest: Digest, size_bytes: int) -> Path:
+        """Path of the note that says which blob has this W&B digest and size."""
+        name = f"{digest.hex}-{size_bytes}"
+        return self.root / "digests" / digest.algorithm / digest.hex[:2] / name
+
+    def snapshot(self, digest: str) -> Path:
+        """Path of the snapshot with this digest."""
+        return self.snapshots / digest
+
+    def collection_records(self, server: str, *names: str) -> Path:
+        """Folder of the version records of entity, project, collection (or a prefix of these)."""
+        return self._named(self.versions, server, names)
+
+    def collection_refs(self, server: str, *names: str) -> Path:
+        """Folder of the last known alias targets of entity, project, collection."""
+        return self._named(self.root / "refs", server, names)
+
+    def _named(self, folder: Path, server: str, names: tuple[str, ...]) -> Path:
+        return folder.joinpath(safe_part(server or "default"), *map(safe_part, names))
