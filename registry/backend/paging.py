@@ -46,6 +46,7 @@ class Page:
         ]
         end = self.offset + len(edges)
         page_info = {
+            "__typename": "PageInfo",
             "endCursor": _cursor(end) if edges else None,
             "hasNextPage": end < total,
             "startCursor": _cursor(self.offset + 1) if edges else None,

@@ -64,6 +64,10 @@ fields.constants(
 )
 
 
+# Old SDKs ask which settings there are before they make a run.
+fields.constants("ServerSettings", {"serverMessages": []})
+
+
 @fields.query("users")
 def users(context: Context, *, query: str | None = None) -> dict[str, object]:
     """Return the single user if `query` is part of the name."""

@@ -26,8 +26,8 @@ def write_lines(
 ) -> None:
     """Store lines at `offset`, idempotently: the same lines again change nothing.
 
-    A different first line of history or events means that the run was started anew under its
-    old id; what the former life left in the stream is dropped then.
+    A run that is started anew under its old id overwrites what its former life left: its steps
+    go back, or the first line of the stream differs. Within one life steps only grow.
     """
     if not lines:
         return
@@ -44,9 +44,13 @@ def write_lines(
         " ON CONFLICT DO UPDATE SET step = excluded.step, content = excluded.content",
         rows,
     )
-    if stream == HISTORY:
-        fresh = [d for i, d in enumerate(documents) if d is not None and offset + i >= known]
-        _count_keys(connection, run_id, fresh)
+    if stream != HISTORY:
+        return
+    if _drop_overtaken(connection, run_id, offset, rows[0][3]):
+        _recount_keys(connection, run_id)
+        return
+    fresh = [d for i, d in enumerate(documents) if d is not None and offset + i >= known]
+    _count_keys(connection, run_id, fresh)
 
 
 def line_count(connection: sqlite3.Connection, run_id: int, stream: str) -> int:
@@ -117,9 +121,7 @@ def sampled(
         spec: `{keys, samples, minStep, maxStep}`; without keys whole rows are returned.
     """
     keys = [str(key) for key in spec.get("keys") or ()]
-    lines = lines_between(
-        connection, run_id, HISTORY, _whole(spec.get("minStep")), _whole(spec.get("maxStep"))
-    )
+    lines = lines_between(connection, run_id, HISTORY, *_step_bounds(spec))
     found = []
     for line in lines:
         document = parse_line(line)
@@ -131,12 +133,37 @@ def sampled(
     return sample_evenly(found, _whole(spec.get("samples")))
 
 
+def _step_bounds(spec: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    first, last = _whole(spec.get("minStep")), _whole(spec.get("maxStep"))
+    if first is not None and last is not None and spec.get("samples") == last - first + 1:
+        # SDKs from 0.31 name the last step of a page, older ones the step after it; newer ones
+        # ask for as many samples as the page has steps, older ones for their page size.
+        return first, last + 1
+    return first, last
+
+
 def rewind(connection: sqlite3.Connection, run_id: int, step: int) -> None:
     """Drop the history after `step`."""
     connection.execute(
         "DELETE FROM run_lines WHERE run_id = ? AND stream = ? AND step > ?",
         (run_id, HISTORY, step),
     )
+    _recount_keys(connection, run_id)
+
+
+def _drop_overtaken(
+    connection: sqlite3.Connection, run_id: int, offset: int, step: int | None
+) -> bool:
+    if step is None:
+        return False
+    dropped = connection.execute(
+        "DELETE FROM run_lines WHERE run_id = ? AND stream = ? AND number < ? AND step >= ?",
+        (run_id, HISTORY, offset, step),
+    )
+    return dropped.rowcount > 0
+
+
+def _recount_keys(connection: sqlite3.Connection, run_id: int) -> None:
     connection.execute("UPDATE runs SET history_keys = '{}' WHERE id = ?", (run_id,))
     left = [parse_line(line) for line in lines_between(connection, run_id, HISTORY)]
     _count_keys(connection, run_id, [document for document in left if document is not None])

@@ -78,7 +78,11 @@ def upsert_bucket(
         if not inserted:
             changes |= {"heartbeat_at": now_text(), **_resumed(row, state)}
     changed = _change(context.connection, row["id"], changes)
-    return {"bucket": Node("Run", changed), "inserted": inserted}
+    return {
+        "bucket": Node("Run", changed),
+        "inserted": inserted,
+        "serverSettings": Node("ServerSettings", {}),
+    }
 
 
 def run_by_id(context: Context, public_id: str | None) -> sqlite3.Row:
