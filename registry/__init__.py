@@ -37,13 +37,25 @@ if TYPE_CHECKING:
     from registry.export import Export as Export
     from registry.export import export_model as export_model
     from registry.export import find_export as find_export
+    from registry.export import find_refusal as find_refusal
+    from registry.export import load_torch_model as load_torch_model
+    from registry.export import max_tokens as max_tokens
+    from registry.export import model_inputs as model_inputs
+    from registry.export import open_session as open_session
+    from registry.export import read_source as read_source
+    from registry.hub import Hub as Hub
     from registry.load import load as load
+    from registry.lookup import open_hub as open_hub
     from registry.lookup import resolve as resolve
     from registry.promote import Promotion as Promotion
     from registry.promote import promote as promote
     from registry.promote import rollback as rollback
     from registry.pull import pull as pull
     from registry.pulled import PulledVersion as PulledVersion
+    from registry.reference import ArtifactRef as ArtifactRef
+    from registry.reference import LocalRef as LocalRef
+    from registry.reference import parse_reference as parse_reference
+    from registry.selector import Version as Version
     from registry.versions import ArtifactVersion as ArtifactVersion
     from registry.versions import Digest as Digest
     from registry.versions import FileEntry as FileEntry
@@ -55,6 +67,7 @@ _ERRORS = (
 )  # fmt: skip
 
 _HOMES = {
+    "ArtifactRef": "registry.reference",
     "ArtifactVersion": "registry.versions",
     "Digest": "registry.versions",
     "Export": "registry.export",
@@ -66,7 +79,18 @@ _HOMES = {
     "Settings": "registry.config",
     "export_model": "registry.export",
     "find_export": "registry.export",
+    "find_refusal": "registry.export",
+    "load_torch_model": "registry.export",
+    "max_tokens": "registry.export",
+    "model_inputs": "registry.export",
+    "open_session": "registry.export",
+    "read_source": "registry.export",
+    "Hub": "registry.hub",
+    "LocalRef": "registry.reference",
+    "Version": "registry.selector",
     "load": "registry.load",
+    "open_hub": "registry.lookup",
+    "parse_reference": "registry.reference",
     "promote": "registry.promote",
     "pull": "registry.pull",
     "resolve": "registry.lookup",

@@ -150,7 +150,7 @@ def _request_id(request: AnyRequest) -> str:
 
 def _problem(request: AnyRequest, error: ServingError) -> Response[bytes]:
     return Response(
-        problem_body(error, request.scope[REQUEST_ID]),  # type: ignore[typeddict-item]
+        problem_body(error, _request_id(request)),
         status_code=error.status,
         media_type=CONTENT_TYPE,
         headers=dict(problem_headers(error)),

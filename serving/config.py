@@ -10,8 +10,6 @@ from pathlib import Path
 
 import msgspec
 
-from serving.worker.messages import CoreLimits
-
 
 class HttpLimits(msgspec.Struct, frozen=True):
     """What a request may cost before it is refused.
@@ -40,6 +38,30 @@ class HttpLimits(msgspec.Struct, frozen=True):
     request_timeout_s: float = 60.0
     keep_alive_s: float = 75.0
     connections: int = 2048
+
+
+class CoreLimits(msgspec.Struct, frozen=True):
+    """How a worker batches and what it refuses.
+
+    Attributes:
+        slots: batches that may run at once; on CPU one per core, each on one thread.
+        max_queue: rows accepted and not yet answered, at most.
+        max_batch_tokens: padded tokens of a batch, at most (a single longer row still runs).
+        max_batch_rows: rows of a batch, at most.
+        length_step: rows whose lengths round up to the same multiple may share a batch;
+            1 batches equal lengths only, which is what pays on CPU.
+        age_cap_s: a row that has waited longer leads the next batch; until then the fullest
+            batch goes first. 0 means that the oldest row always leads.
+        tokenize_threads: threads that turn items into rows.
+    """
+
+    slots: int = 1
+    max_queue: int = 1024
+    max_batch_tokens: int = 1024
+    max_batch_rows: int = 16
+    length_step: int = 1
+    age_cap_s: float = 0.0
+    tokenize_threads: int = 1
 
 
 class RestartPolicy(msgspec.Struct, frozen=True):

@@ -11,8 +11,7 @@ import time
 
 import msgspec
 
-from registry.config import Settings
-from registry.errors import RegistryError
+import registry
 from serving.children import claim_stdout, die_with_parent
 
 
@@ -30,13 +29,11 @@ class Sighting(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str = ""
 
 
-def look(reference: str, settings: Settings) -> Sighting:
+def look(reference: str, settings: registry.Settings, hub: registry.Hub) -> Sighting:
     """Ask the server where `reference` points now."""
-    from registry.resolve import resolve
-
     try:
-        version = resolve(reference, settings=settings)
-    except RegistryError as error:
+        version = registry.resolve(reference, settings=settings, hub=hub)
+    except registry.RegistryError as error:
         return Sighting(reference, error=error.message)
     return Sighting(reference, pinned_name=version.qualified_name)
 
@@ -50,12 +47,13 @@ def main() -> None:
     parser.add_argument("references", nargs="+")
     arguments = parser.parse_args()
     die_with_parent(arguments.parent)
-    settings = Settings.from_environment()
+    settings = registry.Settings.from_environment()
+    hub = registry.open_hub(settings)
     with claim_stdout() as messages:
         # Not for ever: the SDK's memory grows, and the parent starts a new child.
         for _ in range(arguments.rounds):
             for reference in arguments.references:
-                line = msgspec.json.encode(look(reference, settings)).decode()
+                line = msgspec.json.encode(look(reference, settings, hub)).decode()
                 messages.write(line + "\n")
                 messages.flush()
             time.sleep(arguments.interval)

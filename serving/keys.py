@@ -12,7 +12,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry.errors import ConfigError
+from registry import ConfigError
 
 SCOPES = ("predict", "read", "admin")
 _NOBODY = hashlib.sha256(b"nobody").hexdigest()

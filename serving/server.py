@@ -19,7 +19,7 @@ import structlog
 import uvicorn
 import uvloop
 
-from registry.errors import (
+from registry import (
     AuthError,
     ConfigError,
     GateRefusedError,

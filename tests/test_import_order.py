@@ -32,9 +32,14 @@ BACKEND_MAY_IMPORT = {"registry.errors"}
 SERVING_LAYERS: list[set[str]] = [
     {"serving.errors"},
     {"serving.config"},
+    {"serving.logs", "serving.children", "serving.problem", "serving.keys", "serving.body"},
     {"serving.engines", "serving.tasks", "serving.telemetry"},
-    {"serving.dialects", "serving.worker"},
-    {"serving.fleet", "serving.follow"},
+    {"serving.dialects", "serving.worker", "serving.prepare"},
+    {"serving.replica"},
+    {"serving.deployment"},
+    {"serving.fleet", "serving.follow", "serving.follow_child"},
+    {"serving.data_plane"},
+    {"serving.gateway", "serving.http_protocol"},
     {"serving.app"},
     {"serving.server"},
 ]

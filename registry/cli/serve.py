@@ -97,13 +97,13 @@ def command(
     """
     pairs = parse_deployments(deployments)
     from serving.config import (
+        CoreLimits,
         HttpLimits,
         ServeConfig,
         available_cores,
         process_environment,
     )
     from serving.server import serve
-    from serving.worker.messages import CoreLimits
 
     settings = Settings.from_environment()
     environment = process_environment()

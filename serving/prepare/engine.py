@@ -10,7 +10,7 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry.errors import ExportError, GateRefusedError, RegistryError, UnavailableError
+import registry
 
 EXPORT_FILE = "export.json"
 EXPORTER_MODULES = ("torch", "transformers", "onnxscript")
@@ -48,7 +48,7 @@ def choose_engine(snapshot: Path, digest: str, *, wanted: str, exports_dir: Path
     """
     if (snapshot / EXPORT_FILE).is_file():
         if wanted == "torch":
-            raise UnavailableError(
+            raise registry.UnavailableError(
                 f"{snapshot.name} is an ONNX export and has no weights for torch.",
                 hint="Serve it with --engine onnx, or serve the version it was made from.",
             )
@@ -58,25 +58,23 @@ def choose_engine(snapshot: Path, digest: str, *, wanted: str, exports_dir: Path
     refused = _why_not(EXPORTER_MODULES)
     try:
         return _onnx(snapshot, digest, exports_dir, may_export=not refused)
-    except (ExportError, GateRefusedError) as error:
+    except (registry.ExportError, registry.GateRefusedError) as error:
         if wanted == "onnx":
             raise
         return _torch(snapshot, f"no export within tolerance: {error.message}")
 
 
 def _onnx(snapshot: Path, digest: str, exports_dir: Path, *, may_export: bool) -> Choice:
-    from registry.export import export_model, find_export
-
-    found = find_export(exports_dir, digest)
+    found = registry.find_export(exports_dir, digest)
     reason = "a valid export was in the cache"
     if found is None:
         if not may_export:
-            raise ExportError(
+            raise registry.ExportError(
                 "There is no ONNX export of this version, and what makes one is not installed: "
                 f"{_why_not(EXPORTER_MODULES)}.",
                 hint="Install runport[export], or run `registry export` where it is installed.",
             )
-        found = export_model(snapshot, digest=digest, exports_dir=exports_dir)
+        found = registry.export_model(snapshot, digest=digest, exports_dir=exports_dir)
         reason = "exported within tolerance of torch"
     return Choice("onnx", found.path, found.task, reason)
 
@@ -84,7 +82,7 @@ def _onnx(snapshot: Path, digest: str, exports_dir: Path, *, may_export: bool) -
 def _torch(snapshot: Path, reason: str) -> Choice:
     missing = _why_not(TORCH_MODULES)
     if missing:
-        raise ExportError(
+        raise registry.ExportError(
             f"torch would have to serve this version ({reason}), but it is not installed: "
             f"{missing}.",
             hint="Install runport[export], or make an ONNX export with `registry export`.",
@@ -95,6 +93,3 @@ def _torch(snapshot: Path, reason: str) -> Choice:
 def _why_not(modules: tuple[str, ...]) -> str:
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     return f"no module {', '.join(missing)}" if missing else ""
-
-
-__all__ = ["Choice", "RegistryError", "choose_engine"]

@@ -16,11 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from serving.config import CoreLimits
 from serving.engines.protocol import Engine
 from serving.errors import DeadlineExceededError, NotReadyError, OverloadedError
 from serving.tasks.protocol import Row, Task
 from serving.worker.batch import RowJob, problem_of, run_batch
-from serving.worker.messages import CoreLimits, Outcome, PredictRequest, Problem
+from serving.worker.messages import Outcome, PredictRequest, Problem
 from serving.worker.schedule import BatchPolicy, LengthQueue, Waiting
 
 TOKENIZE_CHUNK = 16

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from serving.config import CoreLimits
 from serving.errors import BY_TYPE, ServingError
 
 
@@ -84,30 +85,6 @@ class Predictor(Protocol):
             NotReadyError: stopping, or the process died (WorkerCrashedError).
         """
         ...
-
-
-class CoreLimits(msgspec.Struct, frozen=True):
-    """How a worker batches and what it refuses.
-
-    Attributes:
-        slots: batches that may run at once; on CPU one per core, each on one thread.
-        max_queue: rows accepted and not yet answered, at most.
-        max_batch_tokens: padded tokens of a batch, at most (a single longer row still runs).
-        max_batch_rows: rows of a batch, at most.
-        length_step: rows whose lengths round up to the same multiple may share a batch;
-            1 batches equal lengths only, which is what pays on CPU.
-        age_cap_s: a row that has waited longer leads the next batch; until then the fullest
-            batch goes first. 0 means that the oldest row always leads.
-        tokenize_threads: threads that turn items into rows.
-    """
-
-    slots: int = 1
-    max_queue: int = 1024
-    max_batch_tokens: int = 1024
-    max_batch_rows: int = 16
-    length_step: int = 1
-    age_cap_s: float = 0.0
-    tokenize_threads: int = 1
 
 
 class WorkerPlan(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ Payload = TypeVar("Payload")
 
 @dataclass(frozen=True, slots=True)
 class BatchPolicy:
-    """Budgets of a batch; meanings as in `messages.CoreLimits`."""
+    """Budgets of a batch; meanings as in `config.CoreLimits`."""
 
     max_batch_tokens: int = 1024
     max_batch_rows: int = 16
