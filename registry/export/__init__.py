@@ -1,0 +1,71 @@
+"""Export: a snapshot becomes a graph that needs neither torch nor transformers, with proof.
+
+    source.py       a model directory, read and checked; no torch
+    tasks.py        task name -> auto class, inputs, outputs
+    lengths.py      the longest input a model takes
+    safetensors.py  header check; nothing is loaded
+    store.py        the exports folder: keys, find, verify, commit
+    report.py       the parity report
+    export.py       find or make an export (parent side)
+    process.py      the child process: deadline, limits, errors
+    child.py        the work itself; the only part that needs torch
+    torch_model.py  safe loading with transformers
+    graph.py        transformers' exporter, dynamic shapes
+    onnx_file.py    a model written as one ONNX file, in flat memory
+    parity.py       inputs drawn over the vocabulary, and the comparison
+    session.py      the ONNX Runtime session, the same here and in serving
+
+Importing this package imports none of them: names are loaded on use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from registry.export.export import DEFAULT_TIMEOUT_S, DEFAULT_TOLERANCE, export_model
+    from registry.export.lengths import max_tokens
+    from registry.export.report import ParityReport
+    from registry.export.session import open_session
+    from registry.export.source import ModelSource, read_source
+    from registry.export.store import Export, find_export, find_refusal
+    from registry.export.torch_model import load_torch_model, model_inputs
+
+_PUBLIC = {
+    "DEFAULT_TIMEOUT_S": "export",
+    "DEFAULT_TOLERANCE": "export",
+    "Export": "store",
+    "ModelSource": "source",
+    "ParityReport": "report",
+    "export_model": "export",
+    "find_export": "store",
+    "find_refusal": "store",
+    "load_torch_model": "torch_model",
+    "max_tokens": "lengths",
+    "model_inputs": "torch_model",
+    "open_session": "session",
+    "read_source": "source",
+}
+
+__all__ = [
+    "DEFAULT_TIMEOUT_S",
+    "DEFAULT_TOLERANCE",
+    "Export",
+    "ModelSource",
+    "ParityReport",
+    "export_model",
+    "find_export",
+    "find_refusal",
+    "load_torch_model",
+    "max_tokens",
+    "model_inputs",
+    "open_session",
+    "read_source",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)

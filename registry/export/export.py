@@ -1,0 +1,193 @@
+"""Find or make the export of a snapshot; the parent's side, which never imports torch."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from registry.errors import ExportError, GateRefusedError, UsageError
+from registry.export.messages import ChildRequest, Success
+from registry.export.process import run_child
+from registry.export.source import ModelSource, read_source
+from registry.export.store import (
+    Export,
+    Refusal,
+    commit,
+    discard,
+    export_key,
+    find_refusal,
+    is_intact,
+    keep_refusal,
+    list_files,
+    read_export,
+    refusal_path,
+    staging,
+    tool_versions,
+)
+from registry.store.locks import single_flight
+
+DEFAULT_TOLERANCE = 1e-4
+"""Largest allowed difference of a logit in float32: scores then agree to 1e-4 as well."""
+
+DEFAULT_TIMEOUT_S = 900.0
+"""Longest that one export may take."""
+
+_PRECISION = "fp32"
+_ENGINE = "onnx"
+_MEMORY_FLOOR_BYTES = 12 * 2**30
+_MEMORY_PER_WEIGHT = 8
+_FILE_FLOOR_BYTES = 2**30
+_EXPORTER_TOOLS = ("onnxscript", "torch", "transformers")
+
+
+def export_model(
+    pulled_path: Path,
+    *,
+    digest: str,
+    exports_dir: Path,
+    task: str | None = None,
+    tolerance: float = DEFAULT_TOLERANCE,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    force: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> Export:
+    """Return the ONNX export of a model directory, making it if there is no valid one.
+
+    An existing export is returned without importing torch. A new one appears complete or not at
+    all, also when several processes make it at the same time.
+
+    Args:
+        pulled_path: the snapshot, as `registry.pull` gives it.
+        digest: its digest (SHA-256, hexadecimal), which addresses the export.
+        exports_dir: the exports folder; made when missing.
+        task: None takes what the architecture is for.
+        tolerance: of the parity gate, on logits; for regression relative to outputs above 1.
+        timeout_s: for the whole child process.
+        force: export again even if there is one, or one was refused.
+        progress: told of every stage, in words.
+
+    Raises:
+        GateRefusedError: the export differs from torch by more than the tolerance; its report is
+            kept, and a second call refuses at once.
+        ExportError: the model cannot be exported; other errors as in `read_source`.
+        StorageError: the disk refuses.
+    """
+    if not (math.isfinite(tolerance) and tolerance > 0):
+        raise UsageError(f"{tolerance} is no tolerance.", hint="For example --tolerance 1e-4.")
+    source = read_source(pulled_path, task)
+    tools = tool_versions()
+    key = export_key(
+        digest, task=source.task.name, precision=_PRECISION, engine=_ENGINE, tools=tools
+    )
+    say = progress or (lambda _text: None)
+    with single_flight(exports_dir / ".locks" / f"{key}.lock", timeout_s=timeout_s):
+        found = None if force else _existing(exports_dir, key, digest, source, tolerance)
+        if found is not None:
+            return found
+        missing = [name for name in _EXPORTER_TOOLS if name not in tools]
+        if missing:
+            raise ExportError(
+                f"An export needs {', '.join(missing)}, which is not installed.",
+                hint="Install runport[export], or export where it is installed.",
+            )
+        return _make(source, key, digest, exports_dir, tolerance, timeout_s, tools, say)
+
+
+def _existing(
+    exports_dir: Path, key: str, digest: str, source: ModelSource, tolerance: float
+) -> Export | None:
+    """Return a finished export, refuse as before, or return None; delete a damaged one."""
+    found = read_export(exports_dir / key)
+    if found is not None and is_intact(found):
+        if not found.report.within(tolerance):
+            raise _refused(found.report.summary(), tolerance)
+        return found
+    if (exports_dir / key).exists():
+        discard(exports_dir / key)
+    refusal = find_refusal(exports_dir, digest, source.task.name, _PRECISION, _ENGINE)
+    if refusal is not None and refusal.key == key and not refusal.report.within(tolerance):
+        raise _refused(refusal.report.summary(), tolerance)
+    return None
+
+
+def _make(
+    source: ModelSource,
+    key: str,
+    digest: str,
+    exports_dir: Path,
+    tolerance: float,
+    timeout_s: float,
+    tools: dict[str, str],
+    say: Callable[[str], None],
+) -> Export:
+    started = time.perf_counter()
+    with staging(exports_dir, key) as work:
+        prepared, scratch = work / "export", work / "scratch"
+        prepared.mkdir(mode=0o700)
+        scratch.mkdir(mode=0o700)
+        request = _request(source, prepared, tolerance, timeout_s, tools)
+        made = run_child(request, scratch_dir=scratch, timeout_s=timeout_s, progress=say)
+        if not made.report.passed:
+            _keep(exports_dir, key, digest, source, made)
+            raise _refused(made.report.summary(), tolerance)
+        export = Export(
+            path=exports_dir / key,
+            key=key,
+            digest=digest,
+            task=source.task.name,
+            precision=_PRECISION,
+            engine=_ENGINE,
+            report=made.report,
+            input_names=made.input_names,
+            output_names=made.output_names,
+            max_tokens=source.max_tokens,
+            architecture=made.architecture,
+            weights_bytes=source.weights_bytes,
+            created_at_s=time.time(),
+            seconds=round(time.perf_counter() - started, 3),
+            peak_memory_bytes=made.peak_memory_bytes,
+            files=list_files(prepared),
+        )
+        return commit(prepared, exports_dir, export)
+
+
+def _request(
+    source: ModelSource, prepared: Path, tolerance: float, timeout_s: float, tools: dict[str, str]
+) -> ChildRequest:
+    threads = len(os.sched_getaffinity(0))
+    return ChildRequest(
+        model_dir=str(source.path.absolute()),
+        output_dir=str(prepared.absolute()),
+        task=source.task.name,
+        tolerance=tolerance,
+        threads=threads,
+        memory_limit_bytes=_MEMORY_FLOOR_BYTES + _MEMORY_PER_WEIGHT * source.weights_bytes,
+        cpu_limit_s=math.ceil(timeout_s) * threads + 1,
+        file_limit_bytes=_FILE_FLOOR_BYTES + 4 * source.weights_bytes,
+        tools=tools,
+    )
+
+
+def _keep(exports_dir: Path, key: str, digest: str, source: ModelSource, made: Success) -> None:
+    keep_refusal(
+        Refusal(
+            path=refusal_path(exports_dir, key),
+            key=key,
+            digest=digest,
+            task=source.task.name,
+            precision=_PRECISION,
+            engine=_ENGINE,
+            report=made.report,
+        )
+    )
+
+
+def _refused(summary: str, tolerance: float) -> GateRefusedError:
+    return GateRefusedError(
+        f"The export does not agree with torch within {tolerance:g}: {summary}.",
+        hint="It is not served; `registry serve` uses torch. --tolerance accepts more, "
+        "--force exports again, `registry inspect` shows the report.",
+    )

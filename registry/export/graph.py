@@ -1,0 +1,63 @@
+"""A transformers model -> an ONNX graph with sizes that vary; needs torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from registry.errors import ExportError
+from registry.export.tasks import TaskSpec
+
+if TYPE_CHECKING:
+    import onnx_ir
+
+MAX_BATCH_ROWS = 65_536
+"""Upper bound of the batch size in the graph's shape constraints."""
+
+_EXAMPLE_ROWS = 2
+_EXAMPLE_TOKENS = 16
+# Neither 0 nor 1: torch.export bakes those two sizes into the graph.
+
+
+def export_graph(
+    model: Any, spec: TaskSpec, input_names: tuple[str, ...], *, max_tokens: int
+) -> onnx_ir.Model:
+    """Trace the model with batch and sequence of any size.
+
+    Args:
+        model: in eval mode, float32.
+        spec: its task.
+        input_names: the inputs that the graph shall have.
+        max_tokens: longest sequence.
+
+    Raises:
+        ExportError: the exporter cannot trace or convert this model.
+    """
+    import torch
+    from transformers.exporters import OnnxConfig, OnnxExporter
+
+    sizes = {
+        "batch": torch.export.Dim("batch", min=1, max=MAX_BATCH_ROWS),
+        "sequence": torch.export.Dim("sequence", min=1, max=max_tokens),
+    }
+    axes = {axis: sizes[name] for axis, name in spec.dynamic_axes.items()}
+    shape = (_EXAMPLE_ROWS, min(_EXAMPLE_TOKENS, max_tokens))
+    examples = {name: torch.ones(shape, dtype=torch.int64) for name in input_names}
+    if "token_type_ids" in examples:
+        examples["token_type_ids"].zero_()
+    try:
+        exported = OnnxExporter().export(
+            model, examples, OnnxConfig(dynamic_shapes=dict.fromkeys(input_names, axes))
+        )
+    # torch.export and the converter raise dozens of types.
+    except Exception as error:
+        first = (str(error).strip().splitlines() or ["no message"])[0][:300]
+        raise ExportError(
+            f"The exporter failed on {type(model).__name__}: {type(error).__name__}: {first}",
+            hint="Serve it with torch (`registry serve --engine torch`).",
+        ) from error
+    graph: onnx_ir.Model = exported.program
+    produced = [value.name for value in graph.graph.outputs]
+    lacking = [name for name in spec.outputs if name not in produced]
+    if lacking:
+        raise ExportError(f"The exported graph has no output {', '.join(lacking)}.")
+    return graph

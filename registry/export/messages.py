@@ -1,0 +1,62 @@
+"""What the exporting process and its child say to each other: JSON, one line each."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from registry.export.report import ParityReport
+
+
+class ChildRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The first line of the child's stdin.
+
+    Attributes:
+        model_dir: the model directory.
+        output_dir: empty; the child writes the export's files into it.
+        task: name of the task.
+        tolerance: of the parity gate.
+        threads: cores to use.
+        memory_limit_bytes: address space that the child gives itself.
+        cpu_limit_s: processor time that the child gives itself.
+        file_limit_bytes: longest file that the child may write.
+        tools: versions, for the report.
+    """
+
+    model_dir: str
+    output_dir: str
+    task: str
+    tolerance: float
+    threads: int
+    memory_limit_bytes: int
+    cpu_limit_s: int
+    file_limit_bytes: int
+    tools: dict[str, str]
+
+
+class Progress(msgspec.Struct, frozen=True, tag=True):
+    """A stage has begun; `text` is for people."""
+
+    text: str
+
+
+class Failure(msgspec.Struct, frozen=True, tag=True):
+    """A `RegistryError` by its code, message and hint."""
+
+    code: str
+    error: str
+    hint: str
+
+
+class Success(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """The export's files are written; whether they are good is in the report."""
+
+    report: ParityReport
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    architecture: str
+    peak_memory_bytes: int
+
+
+FromChild: TypeAlias = Progress | Failure | Success

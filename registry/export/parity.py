@@ -1,0 +1,182 @@
+"""Inputs drawn over a model's vocabulary, and the comparison of logits; numpy alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+Encoded: TypeAlias = Mapping[str, np.ndarray[Any, np.dtype[np.int64]]]
+"""One input: input name -> one-dimensional array."""
+
+Logits: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
+
+MAX_DRAWN_TOKENS = 2048
+"""Longest drawn input: attention is quadratic, and a model of 32k positions has to end some day."""
+
+_MEDIAN_TOKENS = 35
+_SPREAD = 1.06  # log-normal with its 95th percentile near 200 tokens
+_RANDOM_LENGTHS = 32
+_BATCH_ROWS = 8
+_BATCH_TOKENS = 2048
+_WORST = float(np.finfo(np.float64).max)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What surrounds the tokens of one text, and what may stand inside.
+
+    Attributes:
+        prefix, suffix: special tokens, such as `[CLS]` and `[SEP]`.
+        ordinary: ids of the vocabulary that are no special tokens.
+        pad_id: what fills a row up.
+        segments: values that token_type_ids may have; 1 when the model knows only one.
+        pad_left: whether rows are filled up on the left.
+    """
+
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+    ordinary: np.ndarray[Any, np.dtype[np.int64]]
+    pad_id: int
+    segments: int
+    pad_left: bool
+
+
+def draw_lengths(max_tokens: int, fewest: int, rng: np.random.Generator) -> list[int]:
+    """Return lengths in tokens: a grid of edges up to the maximum, and a text-like spread.
+
+    Args:
+        max_tokens: longest input of the model.
+        fewest: tokens of an empty text.
+        rng: seeded, so that two exports of a model are compared on the same inputs.
+    """
+    longest = max(min(max_tokens, MAX_DRAWN_TOKENS), fewest, 1)
+    grid = {max(fewest, 1), fewest + 1, fewest + 2, longest - 1, longest}
+    power = 4
+    while power <= longest:
+        grid |= {power, power + 1}
+        power *= 2
+    drawn = np.exp(rng.normal(math.log(_MEDIAN_TOKENS), _SPREAD, _RANDOM_LENGTHS)).astype(int)
+    lengths = [*grid, *(int(length) for length in drawn)]
+    return sorted(min(max(length, fewest, 1), longest) for length in lengths)
+
+
+def draw_inputs(
+    frame: Frame, lengths: Sequence[int], rng: np.random.Generator
+) -> list[dict[str, np.ndarray[Any, np.dtype[np.int64]]]]:
+    """Return one input of each length, of tokens drawn evenly from the whole vocabulary."""
+    inputs = []
+    for index, length in enumerate(lengths):
+        inner = rng.choice(frame.ordinary, max(length - len(frame.prefix) - len(frame.suffix), 0))
+        ids = np.array([*frame.prefix, *inner, *frame.suffix], dtype=np.int64)
+        segments = np.zeros(len(ids), dtype=np.int64)
+        if frame.segments > 1 and index % 3 == 2:
+            segments[len(ids) // 2 :] = 1
+        inputs.append(
+            {
+                "input_ids": ids,
+                "attention_mask": np.ones(len(ids), dtype=np.int64),
+                "token_type_ids": segments,
+            }
+        )
+    return inputs
+
+
+def plan_batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Return batches of indices: neighbours by length, each input once; then the extremes together.
+
+    Padding of mixed lengths is what a batch may get wrong; the last batch has the most of it.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: lengths[index])
+    batches: list[list[int]] = [[]]
+    for index in order:
+        rows = len(batches[-1]) + 1
+        if batches[-1] and (rows > _BATCH_ROWS or rows * lengths[index] > _BATCH_TOKENS):
+            batches.append([])
+        batches[-1].append(index)
+    extremes = {order[0], order[len(order) // 2], order[-1]}
+    return [*batches, sorted(extremes, reverse=True)]
+
+
+def pad(
+    inputs: Sequence[Encoded], names: Sequence[str], frame: Frame
+) -> dict[str, np.ndarray[Any, np.dtype[np.int64]]]:
+    """Return arrays of shape (inputs, longest) for the named inputs."""
+    longest = max(len(one["input_ids"]) for one in inputs)
+    batch = {}
+    for name in names:
+        fill = frame.pad_id if name == "input_ids" else 0
+        array = np.full((len(inputs), longest), fill, dtype=np.int64)
+        for row, one in enumerate(inputs):
+            size = len(one[name])
+            start = longest - size if frame.pad_left else 0
+            array[row, start : start + size] = one[name]
+        batch[name] = array
+    return batch
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Numbers of a comparison; see `ParityReport` for what each means."""
+
+    max_abs_diff: float
+    max_batched_abs_diff: float
+    max_invariance_abs_diff: float
+    percentiles: Mapping[str, float]
+    label_agreement: float
+    batched_label_agreement: float
+    largest_reference: float
+
+
+def compare(
+    reference: Sequence[Logits],
+    alone: Sequence[Logits],
+    batched: Sequence[tuple[int, Logits]],
+    problem_type: str | None,
+) -> Comparison:
+    """Compare logits of an export, alone and batched, with the reference.
+
+    Args:
+        reference: per input, torch alone.
+        alone: per input, the export alone.
+        batched: index of an input and the export's answer in a batch.
+        problem_type: as in the model's config.
+    """
+    diffs = [_diff(one, other) for one, other in zip(reference, alone, strict=True)]
+    in_batches = [_diff(reference[index], logits) for index, logits in batched]
+    return Comparison(
+        max_abs_diff=max(diffs),
+        max_batched_abs_diff=max(in_batches),
+        max_invariance_abs_diff=max(_diff(alone[index], logits) for index, logits in batched),
+        percentiles={
+            f"p{share}": float(np.percentile(diffs, share, method="higher"))
+            for share in (50, 90, 99)
+        },
+        label_agreement=_agreement(list(zip(reference, alone, strict=True)), problem_type),
+        batched_label_agreement=_agreement(
+            [(reference[index], logits) for index, logits in batched], problem_type
+        ),
+        largest_reference=max(float(np.abs(logits).max()) for logits in reference),
+    )
+
+
+def _diff(one: Logits, other: Logits) -> float:
+    if not np.isfinite(other).all():
+        return _WORST
+    return float(np.abs(one.astype(np.float64) - other).max())
+
+
+def _agreement(pairs: Sequence[tuple[Logits, Logits]], problem_type: str | None) -> float:
+    return sum(_same_labels(one, other, problem_type) for one, other in pairs) / len(pairs)
+
+
+def _same_labels(one: Logits, other: Logits, problem_type: str | None) -> bool:
+    if problem_type == "regression" or one.size == 1:
+        # There is no label; the difference itself is judged.
+        return bool(np.isfinite(other).all())
+    if problem_type == "multi_label_classification":
+        return bool(np.array_equal(one > 0, other > 0))
+    return int(one.argmax()) == int(other.argmax())

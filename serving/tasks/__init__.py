@@ -1,0 +1,55 @@
+"""Tasks: one module each.
+
+Opening one needs `tokenizers`, JSON and numpy; neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from serving.errors import LoadError
+from serving.tasks.directory import ModelDirectory, read_directory
+from serving.tasks.protocol import Row, Task
+from serving.tasks.text_classification import TextClassification
+
+_OPENERS: dict[str, Callable[[ModelDirectory], Task]] = {
+    "text-classification": TextClassification.open,
+}
+
+_ARCHITECTURES = {"ForSequenceClassification": "text-classification"}
+
+
+def open_task(directory: Path, task: str | None) -> Task:
+    """Open the task of the model in `directory`: an export, or the version as it was logged.
+
+    Args:
+        directory: has `config.json` and `tokenizer.json`.
+        task: its name; None takes what `export.json` says, else what the architecture is for.
+
+    Raises:
+        LoadError: a file is missing or broken, or no task fits.
+    """
+    model = read_directory(directory)
+    name = task or model.exported_task or _task_of(model)
+    opener = _OPENERS.get(name)
+    if opener is None:
+        raise LoadError(
+            f"The task {name!r} cannot be served.", hint=f"Known tasks: {', '.join(_OPENERS)}."
+        )
+    return opener(model)
+
+
+def _task_of(model: ModelDirectory) -> str:
+    architectures = model.config.get("architectures")
+    names = [str(name) for name in architectures] if isinstance(architectures, list) else []
+    for suffix, task in _ARCHITECTURES.items():
+        if any(name.endswith(suffix) for name in names):
+            return task
+    raise LoadError(
+        f"The architecture {', '.join(names) or '(none named)'} is for no task that can be served.",
+        hint=f"Known tasks: {', '.join(_OPENERS)}.",
+    )
+
+
+__all__ = ["Row", "Task", "open_task"]

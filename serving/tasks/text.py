@@ -1,0 +1,121 @@
+"""Tokenising text as transformers does, with `tokenizers` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tokenizers
+
+from registry import max_tokens
+from serving.errors import InvalidInputError, LoadError
+from serving.tasks.directory import ModelDirectory
+from serving.tasks.protocol import Array, Row
+
+
+@dataclass(frozen=True, slots=True)
+class TextEncoder:
+    """Text or a pair of texts -> a row; rows -> a padded batch.
+
+    Equal to a transformers tokenizer called with `truncation=True`: the longer text of a pair is
+    cut first, special tokens are counted, sides are the tokenizer's own.
+
+    Attributes:
+        tokenizer: with truncation set; encodes from several threads at once.
+        max_tokens: longest row, special tokens included.
+        pads: input name -> the value that fills a row up.
+        pad_left: whether rows are filled up on the left.
+    """
+
+    tokenizer: tokenizers.Tokenizer
+    max_tokens: int
+    pads: Mapping[str, int]
+    pad_left: bool
+
+    @classmethod
+    def open(cls, model: ModelDirectory) -> TextEncoder:
+        """Load `tokenizer.json` of the directory.
+
+        Raises:
+            LoadError: it is missing or broken.
+        """
+        path = model.path / "tokenizer.json"
+        if not path.is_file():
+            raise LoadError(
+                f"{model.path} has no tokenizer.json.",
+                hint="Serve its export, which always has one: `registry export`.",
+            )
+        try:
+            tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        # The library raises plain Exception, and panics that are none.
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            raise LoadError(
+                f"tokenizer.json cannot be loaded: {error}", hint="Log the tokenizer again."
+            ) from error
+        limit = model.exported_max_tokens or max_tokens(model.config, model.tokenizer_config)
+        sides = model.tokenizer_config
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(max_length=limit, direction=_side(sides.get("truncation_side")))
+        return cls(
+            tokenizer=tokenizer,
+            max_tokens=limit,
+            pads={
+                "input_ids": _pad_id(model, tokenizer),
+                "attention_mask": 0,
+                "token_type_ids": 0,
+            },
+            pad_left=_side(sides.get("padding_side")) == "left",
+        )
+
+    def encode(self, text: str, pair: str | None = None) -> Row:
+        """Tokenise a text or a pair.
+
+        Raises:
+            InvalidInputError: the text cannot be tokenised.
+        """
+        try:
+            encoding = self.tokenizer.encode(text, pair)
+        # A regular expression that explodes panics: that is no Exception.
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
+                raise
+            raise InvalidInputError(
+                "The text cannot be tokenised.", hint="Send valid Unicode text."
+            ) from error
+        arrays = {
+            "input_ids": np.array(encoding.ids, dtype=np.int64),
+            "attention_mask": np.array(encoding.attention_mask, dtype=np.int64),
+            "token_type_ids": np.array(encoding.type_ids, dtype=np.int64),
+        }
+        return Row(arrays, length=len(encoding.ids), truncated=bool(encoding.overflowing))
+
+    def collate(self, rows: Sequence[Row], input_names: Sequence[str]) -> dict[str, Array]:
+        """Return arrays of shape (rows, longest row) for the inputs that the model has."""
+        longest = max(row.length for row in rows)
+        batch: dict[str, Array] = {}
+        for name in input_names:
+            array = np.full((len(rows), longest), self.pads[name], dtype=np.int64)
+            for index, row in enumerate(rows):
+                start = longest - row.length if self.pad_left else 0
+                array[index, start : start + row.length] = row.arrays[name]
+            batch[name] = array
+        return batch
+
+
+def _side(value: object) -> str:
+    return "left" if value == "left" else "right"
+
+
+def _pad_id(model: ModelDirectory, tokenizer: tokenizers.Tokenizer) -> int:
+    declared: Any = model.tokenizer_config.get("pad_token")
+    # Older tokenizers write a token as an object with its content.
+    name = declared.get("content") if isinstance(declared, dict) else declared
+    found = tokenizer.token_to_id(name) if isinstance(name, str) else None
+    if found is not None:
+        return int(found)
+    configured = model.config.get("pad_token_id")
+    return configured if isinstance(configured, int) else 0
