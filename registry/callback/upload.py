@@ -207,7 +207,7 @@ class Uploader:
         collection = "" if parcel is None else parcel.collection
         self.failures.append(UploadFailure(collection, step, kept, error))
         what = f"{collection or 'The model'} (step {step}) was NOT logged to W&B."
-        rescue = _rescue(parcel) if parcel is not None and kept is not None else ""
+        rescue = _rescue(parcel, _project()) if parcel is not None and kept is not None else ""
         _log.error("%s %s %s%s", what, error, error.hint, rescue)
 
     def amend(self, metrics: Mapping[str, Any]) -> None:
@@ -266,9 +266,18 @@ class Uploader:
         )
 
 
-def _rescue(parcel: Parcel) -> str:
+def _project() -> str:
+    """Return `entity/project/` of the active run, as far as it is known."""
+    import wandb
+
+    run = wandb.run
+    parts = (run.entity, run.project) if run is not None else ()
+    return "".join(f"{part}/" for part in parts if part)
+
+
+def _rescue(parcel: Parcel, project: str) -> str:
     aliases = "".join(f" --alias {alias}" for alias in ("latest", *parcel.aliases))
     return (
         f"\nThe model is complete in {parcel.directory}\nLog it later with: wandb artifact put "
-        f"--type {parcel.type} --name {parcel.collection}{aliases} {parcel.directory}"
+        f"--type {parcel.type} --name {project}{parcel.collection}{aliases} {parcel.directory}"
     )
