@@ -123,13 +123,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--spool", type=Path, required=True, help="a lane of the spool")
     seconds = (
         ("--poll-s", 1.0, "between looks at the lane"),
-        ("--transmit-s", 2.0, "between the SDK's transmissions"),
         ("--grace-s", 30.0, "to deliver and finish when told to leave"),
         ("--stall-s", 120.0, "until unconfirmed rows make the process start afresh"),
         ("--backoff-s", 60.0, "at most, between tries while W&B is down"),
     )
     for name, default, text in seconds:
         parser.add_argument(name, type=float, default=default, help=f"seconds {text} (%(default)s)")
+    # The SDK rounds down to whole seconds, and takes zero as its default of 15.
+    parser.add_argument(
+        "--transmit-s",
+        type=int,
+        default=2,
+        help="whole seconds between the SDK's transmissions, at least 1 (%(default)s)",
+    )
     return parser
 
 

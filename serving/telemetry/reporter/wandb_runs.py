@@ -48,11 +48,11 @@ class WandbRuns:
 
     Args:
         directory: where the SDK may keep its files.
-        transmit_s: how often the SDK sends rows, in seconds.
+        transmit_s: whole seconds between the SDK's transmissions, at least 1.
         watchdog: bounds every call of the SDK, whatever its version promises.
     """
 
-    def __init__(self, directory: Path, *, transmit_s: float, watchdog: Watchdog) -> None:
+    def __init__(self, directory: Path, *, transmit_s: int, watchdog: Watchdog) -> None:
         self._directory = directory
         self._transmit_s = transmit_s
         self._watchdog = watchdog
@@ -79,7 +79,7 @@ class WandbRuns:
             **_SETTINGS,
             "root_dir": str(self._directory),
             "reinit": "create_new",
-            "x_file_stream_transmit_interval": self._transmit_s,
+            "x_file_stream_transmit_interval": max(1, self._transmit_s),
         }
         # Older SDKs lack some of them; the watchdog bounds what they do not.
         known = wandb.Settings.model_fields
