@@ -11,6 +11,7 @@ from pathlib import Path
 from registry.errors import ExportError, GateRefusedError, UsageError
 from registry.export.messages import ChildRequest, Success
 from registry.export.process import run_child
+from registry.export.report import ParityReport
 from registry.export.source import ModelSource, read_source
 from registry.export.store import (
     Export,
@@ -93,7 +94,9 @@ def export_model(
                 f"An export needs {', '.join(missing)}, which is not installed.",
                 hint="Install runport[export], or export where it is installed.",
             )
-        return _make(source, key, digest, exports_dir, tolerance, timeout_s, tools, say)
+        return _make(
+            source, key, digest, exports_dir, tolerance, timeout_s, tools, say, replace=force
+        )
 
 
 def _existing(
@@ -103,13 +106,13 @@ def _existing(
     found = read_export(exports_dir / key)
     if found is not None and is_intact(found):
         if not found.report.within(tolerance):
-            raise _refused(found.report.summary(), tolerance)
+            raise _refused(found.report, tolerance)
         return found
     if (exports_dir / key).exists():
         discard(exports_dir / key)
     refusal = find_refusal(exports_dir, digest, source.task.name, _PRECISION, _ENGINE)
     if refusal is not None and refusal.key == key and not refusal.report.within(tolerance):
-        raise _refused(refusal.report.summary(), tolerance)
+        raise _refused(refusal.report, tolerance)
     return None
 
 
@@ -122,6 +125,8 @@ def _make(
     timeout_s: float,
     tools: dict[str, str],
     say: Callable[[str], None],
+    *,
+    replace: bool,
 ) -> Export:
     started = time.perf_counter()
     with staging(exports_dir, key) as work:
@@ -132,7 +137,7 @@ def _make(
         made = run_child(request, scratch_dir=scratch, timeout_s=timeout_s, progress=say)
         if not made.report.passed:
             _keep(exports_dir, key, digest, source, made)
-            raise _refused(made.report.summary(), tolerance)
+            raise _refused(made.report, tolerance)
         export = Export(
             path=exports_dir / key,
             key=key,
@@ -151,7 +156,7 @@ def _make(
             peak_memory_bytes=made.peak_memory_bytes,
             files=list_files(prepared),
         )
-        return commit(prepared, exports_dir, export)
+        return commit(prepared, exports_dir, export, replace=replace)
 
 
 def _request(
@@ -185,9 +190,11 @@ def _keep(exports_dir: Path, key: str, digest: str, source: ModelSource, made: S
     )
 
 
-def _refused(summary: str, tolerance: float) -> GateRefusedError:
+def _refused(report: ParityReport, tolerance: float) -> GateRefusedError:
     return GateRefusedError(
-        f"The export does not agree with torch within {tolerance:g}: {summary}.",
+        f"The export differs from torch by {report.worst_abs_diff:.2e}, more than the tolerance of "
+        f"{tolerance:g} allows ({report.allowed(tolerance):.2e}); labels agree on "
+        f"{report.label_agreement:.2%} of {report.inputs} inputs.",
         hint="It is not served; `registry serve` uses torch. --tolerance accepts more, "
         "--force exports again, `registry inspect` shows the report.",
     )

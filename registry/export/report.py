@@ -53,10 +53,13 @@ class ParityReport:
         """The larger of the two differences to torch, which the gate judges."""
         return max(self.max_abs_diff, self.max_batched_abs_diff)
 
+    def allowed(self, tolerance: float) -> float:
+        """The difference that another tolerance would allow."""
+        return self.allowed_abs_diff / self.tolerance * tolerance
+
     def within(self, tolerance: float) -> bool:
         """Whether the export would pass with another tolerance."""
-        allowed = self.allowed_abs_diff / self.tolerance * tolerance
-        return self.worst_abs_diff <= allowed
+        return self.worst_abs_diff <= self.allowed(tolerance)
 
     def summary(self) -> str:
         """Return the report as one line for people."""

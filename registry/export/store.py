@@ -257,10 +257,11 @@ def list_files(directory: Path) -> tuple[ExportFile, ...]:
     )
 
 
-def commit(prepared: Path, exports_dir: Path, export: Export) -> Export:
+def commit(prepared: Path, exports_dir: Path, export: Export, *, replace: bool = False) -> Export:
     """Write the record, sync everything and rename `prepared` into place.
 
-    When another exporter was first, its result is kept and returned; a broken one is replaced.
+    When another exporter was first, its result is kept and returned; a broken one is replaced,
+    and so is a whole one with `replace`.
 
     Raises:
         StorageError: the disk refuses.
@@ -272,6 +273,8 @@ def commit(prepared: Path, exports_dir: Path, export: Export) -> Export:
             path.chmod(0o444)
             sync_file(path)
         sync_folder(prepared)
+        if replace:
+            discard(final)
         winner = _rename(prepared, final)
         sync_folder(exports_dir)
         refusal_path(exports_dir, export.key).unlink(missing_ok=True)
