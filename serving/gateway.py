@@ -38,6 +38,9 @@ REQUEST_ID = "runport.request_id"
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
 """Need no key: orchestrators have none."""
 
+QUIET_PATHS = OPEN_PATHS | {"/metrics"}
+"""Are logged at debug level only."""
+
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _GOOD_ID = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?\Z")
@@ -154,7 +157,9 @@ class _Exchange:
         await self.send({"type": "http.response.body", "body": body})
 
     def log(self) -> None:
-        _log.info(
+        # Probes come every few seconds for ever and would drown the rest.
+        say = _log.debug if self._scope["path"] in QUIET_PATHS else _log.info
+        say(
             "http.request",
             request_id=self.request_id,
             method=self._scope["method"],
