@@ -38,10 +38,13 @@ class BackendProcess:
     def api_key(self) -> str:
         return str(json.loads((self.data_dir / "credentials.json").read_text())["api_key"])
 
+    def command(self) -> list[str]:
+        program = [sys.executable, "-m", "registry.backend", "--data", str(self.data_dir)]
+        return [*program, "--port", str(self.port), *self.arguments]
+
     def start(self) -> None:
-        command = [sys.executable, "-m", "registry.backend", "--data", str(self.data_dir)]
         self.process = subprocess.Popen(
-            [*command, "--port", str(self.port), *self.arguments],
+            self.command(),
             stdout=subprocess.PIPE,
             cwd=REPOSITORY,
             env={**os.environ, **self.environment},
