@@ -41,7 +41,7 @@ from registry.errors import RegistryError, UnavailableError
 STAGING_DIR = "runport"
 """Beneath `output_dir`: models on their way to W&B, and those that did not get there."""
 
-_SHARDED = frozenset({"FSDP", "DEEPSPEED", "MEGATRON_LM", "TP"})
+_SHARDED = frozenset({"FSDP", "DEEPSPEED", "MEGATRON_LM"})
 
 
 class RunportCallback(TrainerCallback):  # type: ignore[misc] # transformers ships no types

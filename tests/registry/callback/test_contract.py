@@ -64,6 +64,18 @@ def test_the_documented_name_holds_the_best_model(
     assert logits.tolist() == pytest.approx(documented["logits"], abs=1e-5)
 
 
+def test_load_gives_the_model_back_and_records_the_use(
+    contract: dict[str, Any], training_backend: BackendProcess, api: Any, tmp_path: Path
+) -> None:
+    name = contract["documented"]["logged"][0]["name"]
+    loaded = flow(
+        training_backend, "load.py", tmp_path, name, RUNPORT_CACHE_DIR=str(tmp_path / "store")
+    )
+    assert loaded["logits"] == pytest.approx(contract["documented"]["logits"], abs=1e-5)
+    run = api.run(loaded["run"])
+    assert [artifact.qualified_name for artifact in run.used_artifacts()] == [name]
+
+
 def test_the_stock_callback_logged_metrics_and_no_model(contract: dict[str, Any], api: Any) -> None:
     assert collections(api, "huggingface") == {"run-bert-base-high-lr"}
     run = api.run(f"local/huggingface/{contract['documented']['run']}")
@@ -130,14 +142,25 @@ def test_every_trial_of_a_search_has_its_run_and_model(contract: dict[str, Any],
 
 
 def test_without_report_to_the_callback_starts_the_run(contract: dict[str, Any], api: Any) -> None:
-    (logged,) = contract["alone"]["logged"]
+    logged, again = contract["alone"]["logged"]
     assert logged["name"] == "local/alone/run-no_metrics_of_mine:v0"
+    assert again["name"] == "local/alone/run-no_metrics_of_mine:v1"
     assert api.artifact(logged["name"]).metadata["run_name"] == "no metrics/of mine"
     run = api.run(f"local/alone/{contract['alone']['run']}")
     assert run.name == "no metrics/of mine"
     assert run.summary["eval/f1"] == 0.7
     assert run.config["num_train_epochs"] == 3
     assert TOKEN not in json.dumps(run.config, default=str)
+
+
+def test_a_model_that_cannot_be_written_does_not_cost_the_training(
+    contract: dict[str, Any],
+) -> None:
+    found = contract["nowhere_to_write"]
+    assert (found["steps"], found["logged"], found["kept"]) == (12, 0, None)
+    assert found["code"] == "storage"
+    assert "nowhere/out/runport" in found["error"]
+    assert "checkpoints are untouched" in found["hint"]
 
 
 def test_false_logs_no_model_and_keeps_the_metrics(contract: dict[str, Any], api: Any) -> None:

@@ -2,27 +2,62 @@
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 
 from tests.backend_process import BackendProcess, backend_process
-from tests.registry.callback.conftest import flow
+from tests.registry.callback.conftest import FLOWS, flow
 
 
 def test_offline_keeps_the_model_for_a_later_sync(
-    training_backend: BackendProcess, tmp_path: Path
+    training_backend: BackendProcess, api: Any, tmp_path: Path
 ) -> None:
     found = flow(
-        training_backend, "once.py", tmp_path, WANDB_MODE="offline", WANDB_LOG_MODEL="true"
-    )
+        training_backend, "once.py", tmp_path,
+        WANDB_MODE="offline", WANDB_LOG_MODEL="true", WANDB_PROJECT="synced",
+    )  # fmt: skip
     assert found["steps"] == 12
     assert found["run"] == {"offline": True, "disabled": False}
     assert found["logged"] == ["run-once"]
     assert not (tmp_path / "once" / "out" / "runport").exists()
-    staged = list((tmp_path / "data" / "artifacts" / "staging").iterdir())
-    assert staged
-    assert list((tmp_path / "runs").rglob("run-*.wandb"))
+    (offline_run,) = (tmp_path / "runs" / "wandb").glob("offline-run-*")
+    subprocess.run(
+        [sys.executable, "-m", "wandb", "sync", str(offline_run)],
+        cwd=tmp_path,
+        env=training_backend.env(tmp_path),
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    artifact = api.artifact("local/synced/run-once:v0")
+    assert set(artifact.aliases) == {"latest", "final"}
+    assert "model.safetensors" in {file.name for file in artifact.files()}
+
+
+def test_of_several_processes_only_one_logs(
+    training_backend: BackendProcess, api: Any, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+         str(FLOWS / "once.py")],
+        cwd=tmp_path,
+        env=training_backend.env(tmp_path, WANDB_LOG_MODEL="true", WANDB_PROJECT="parallel"),
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    reports = [json.loads(r) for r in re.findall(r'^\{"steps".*\}$', done.stdout, re.M)]
+    assert [report["steps"] for report in reports] == [6, 6]
+    assert sorted(report["logged"] for report in reports) == [[], ["local/parallel/run-once:v0"]]
+    assert len(list(api.runs("local/parallel"))) == 1
 
 
 def test_disabled_mode_touches_nothing(training_backend: BackendProcess, tmp_path: Path) -> None:

@@ -111,16 +111,32 @@ def search() -> dict[str, Any]:
 
 
 def alone() -> dict[str, Any]:
-    """Without report_to: the callback starts the run itself."""
+    """Without report_to: the callback starts the run itself; a second training goes on in it."""
     environment(WANDB_LOG_MODEL="true", WANDB_PROJECT="alone", WANDB_WATCH="all")
     callback = RunportCallback()
     trainer = make_trainer(
         HERE / "alone", callbacks=[callback], report_to="none", run_name="no metrics/of mine"
     )
     trainer.train()
+    trainer.train()
     run_id = wandb.run.id
     wandb.finish()
     return {**outcome(callback), "run": run_id}
+
+
+def nowhere_to_write() -> dict[str, Any]:
+    """The model cannot be written for logging; the training's result comes back all the same."""
+    environment(WANDB_LOG_MODEL="true", WANDB_PROJECT="nowhere")
+    where = HERE / "nowhere"
+    (where / "out").mkdir(parents=True)
+    (where / "out" / "runport").write_text("a file in the way")
+    callback = RunportCallback()
+    trainer = make_trainer(where, callbacks=[callback], report_to="wandb", run_name="nowhere")
+    steps = trainer.train().global_step
+    wandb.finish()
+    (failure,) = callback.failures
+    error = failure.error.as_dict()
+    return {"steps": steps, **error, "kept": failure.directory, "logged": len(callback.logged)}
 
 
 def not_wanted() -> dict[str, Any]:
@@ -145,7 +161,10 @@ def switched_off() -> dict[str, Any]:
 
 
 def main() -> None:
-    scenarios = (documented, manual_run, checkpoints, search, alone, not_wanted, switched_off)
+    scenarios = (
+        documented, manual_run, checkpoints, search, alone, nowhere_to_write, not_wanted,
+        switched_off,
+    )  # fmt: skip
     chosen = [s for s in scenarios if not sys.argv[1:] or s.__name__ in sys.argv[1:]]
     sys.stdout.write(json.dumps({scenario.__name__: scenario() for scenario in chosen}) + "\n")
 
