@@ -54,6 +54,17 @@ def write_model(
     return directory
 
 
+def find_checkpoint(output_dir: Path, step: int) -> Path:
+    """Return the directory of the checkpoint that was just saved at `step`.
+
+    A trial of a hyper-parameter search has checkpoints of its own, in `run-<trial>/`: the newest
+    is meant. When there is none, the path where it should be is returned.
+    """
+    plain = output_dir / f"checkpoint-{step}"
+    found = [p for p in (plain, *output_dir.glob(f"run-*/{plain.name}")) if p.is_dir()]
+    return max(found, key=lambda path: path.stat().st_mtime_ns, default=plain)
+
+
 def link_checkpoint(checkpoint: Path, directory: Path, *, args: Any) -> Path:
     """Bring what serving needs of a saved checkpoint into `directory`.
 

@@ -12,7 +12,12 @@ from transformers import TrainerCallback
 
 from registry.callback import stock
 from registry.callback.arguments import json_safe, public_arguments
-from registry.callback.directory import link_checkpoint, link_training_state, write_model
+from registry.callback.directory import (
+    find_checkpoint,
+    link_checkpoint,
+    link_training_state,
+    write_model,
+)
 from registry.callback.metadata import (
     Chosen,
     checkpoint_choice,
@@ -93,6 +98,8 @@ class RunportCallback(TrainerCallback):  # type: ignore[misc] # transformers shi
         """
         if self._is_wanted():
             _refuse_sharding()  # in every process: were only one to raise, the others would hang
+        elif state.is_world_process_zero and not self.settings.disabled:
+            self._uploader.notice("no model will be logged; WANDB_LOG_MODEL=end asks for it")
         if not self._is_active(state):
             return
         self._training, self._trained_step = True, None
@@ -113,7 +120,7 @@ class RunportCallback(TrainerCallback):  # type: ignore[misc] # transformers shi
         if self.settings.log_model is not LogModel.CHECKPOINT or not self._is_active(state):
             return
         chosen = checkpoint_choice(state)
-        checkpoint = _checkpoint_dir(Path(args.output_dir), chosen.step)
+        checkpoint = find_checkpoint(Path(args.output_dir), chosen.step)
         aliases = checkpoint_aliases(chosen.step, chosen.epoch)
         self._log(
             args, state, model, chosen, aliases,
@@ -224,14 +231,6 @@ def _run_config(args: Any, model: Any) -> dict[str, Any]:
     config = getattr(model, "config", None)
     described = {} if config is None else config.to_dict()
     return {**dict(json_safe(described)), **public_arguments(args)}
-
-
-def _checkpoint_dir(output_dir: Path, step: int) -> Path:
-    """Return the checkpoint's directory; a hyper-parameter trial has one of its own."""
-    plain = output_dir / f"checkpoint-{step}"
-    trials = [p for p in output_dir.glob(f"run-*/checkpoint-{step}") if p.is_dir()]
-    candidates = [plain, *trials] if plain.is_dir() else trials
-    return max(candidates, key=lambda path: path.stat().st_mtime, default=plain)
 
 
 def _refuse_sharding() -> None:

@@ -172,7 +172,7 @@ class Uploader:
             policy = "mutable" if run.offline else "immutable"
             artifact.add_dir(str(parcel.directory), policy=policy, skip_cache=True)
             run.log_artifact(artifact, aliases=["latest", *parcel.aliases])
-        except (wandb.Error, OSError, ValueError) as error:
+        except Exception as error:  # the SDK raises many types; the model must not be lost
             raise self._not_taken(error) from error
         if run.offline:
             self._arrived(parcel, None)

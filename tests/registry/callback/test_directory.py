@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,12 @@ from transformers import (
     TrainingArguments,
 )
 
-from registry.callback.directory import link_checkpoint, link_training_state, write_model
+from registry.callback.directory import (
+    find_checkpoint,
+    link_checkpoint,
+    link_training_state,
+    write_model,
+)
 from registry.errors import ExportError, NotFoundError, StorageError
 from tests.models import tiny_bert, write_bert_tokenizer
 
@@ -176,6 +182,15 @@ def test_the_training_state_alone(checkpoint: Path, tmp_path: Path) -> None:
         "rng_state_0.pth",
         "trainer_state.json",
     }
+
+
+def test_the_checkpoint_of_the_newest_trial_is_found(tmp_path: Path) -> None:
+    assert find_checkpoint(tmp_path, 4) == tmp_path / "checkpoint-4"
+    for age, name in enumerate(("run-1/checkpoint-4", "checkpoint-4", "run-0/checkpoint-4")):
+        (tmp_path / name).mkdir(parents=True)
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    assert find_checkpoint(tmp_path, 4) == tmp_path / "run-1" / "checkpoint-4"
+    assert find_checkpoint(tmp_path, 8) == tmp_path / "checkpoint-8"
 
 
 def test_missing_parts_are_errors(
