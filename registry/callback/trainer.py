@@ -234,9 +234,9 @@ def _run_config(args: Any, model: Any) -> dict[str, Any]:
 
 
 def _refuse_sharding() -> None:
-    from accelerate.state import AcceleratorState
+    from accelerate import PartialState
 
-    kind = AcceleratorState().distributed_type.name
+    kind = PartialState().distributed_type.name
     if kind in _SHARDED:
         raise UnavailableError(
             f"RunportCallback does not log models that are sharded over devices ({kind}).",
