@@ -1,85 +1,56 @@
-"""The exporting child: `python -m registry.export.child`, fed by `process.run_child`.
+"""The exporting child, first half: load, answer with torch, convert, write.
 
-Limits itself before it imports torch, reads one request from stdin, says what it does on stdout as
-JSON lines, and dies when stdin ends: then its parent is gone. Everything that torch and its friends
-print goes to stderr.
+`python -m registry.export.child`, fed by `process.run_child`: limits itself before it imports
+torch, reads one request from stdin and works in its current directory. When the export is written
+it turns into `registry.export.compare` by `exec`: the same process to its parent, but torch and the
+weights are gone from memory when ONNX Runtime loads its own.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
-import platform
 import resource
 import sys
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from registry.errors import ExportError, RegistryError
-from registry.export.messages import ChildRequest, Failure, FromChild, Progress, Success
-from registry.export.parity import (
-    Comparison,
-    Encoded,
-    Frame,
-    Logits,
-    compare,
-    draw_inputs,
-    draw_lengths,
-    pad,
-    plan_batches,
-)
-from registry.export.report import ParityReport
+from registry.export.channel import Emit, claimed_stdout, die_with_parent
+from registry.export.evidence import MODEL_FILE, Evidence, write_evidence
+from registry.export.messages import ChildRequest, Failure, Progress
+from registry.export.parity import Encoded, Frame, Logits, draw_inputs, draw_lengths
 from registry.export.source import ModelSource, read_source
 
-MODEL_FILE = "model.onnx"
 SAMPLES_FILE = "samples.jsonl"
 _MAX_SAMPLES = 256
 _MAX_SAMPLES_BYTES = 4 * 1024 * 1024
 _SEED = 20
 _PROBE_TEXT = "a"
 
-Emit = Callable[[FromChild], None]
 
-
-def main() -> int:
-    """Answer one request; the exit status is 0 whenever an answer was given."""
-    channel = _claim_stdout()
-
-    def emit(message: FromChild) -> None:
-        channel.write(msgspec.json.encode(message) + b"\n")
-        channel.flush()
-
-    request = msgspec.json.decode(sys.stdin.buffer.readline(), type=ChildRequest)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    _limit(request)
-    sys.addaudithook(_forbid_network)
-    try:
-        emit(_export(request, emit))
-    except RegistryError as error:
-        emit(Failure(**error.as_dict()))
-    except MemoryError:
-        emit(Failure(ExportError.code, *_out_of_memory(request)))
-    return 0
-
-
-def _claim_stdout() -> BinaryIO:
-    """Return the real stdout and point descriptor 1 at stderr."""
-    channel = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    return channel
-
-
-def _die_with_parent() -> None:
-    sys.stdin.buffer.read()
-    os._exit(1)
+def main() -> bool:
+    """Work on one request; return whether there is an export to be compared."""
+    with claimed_stdout() as emit:
+        request = msgspec.json.decode(sys.stdin.buffer.readline(), type=ChildRequest)
+        die_with_parent()
+        _limit(request)
+        sys.addaudithook(_forbid_network)
+        try:
+            _convert(request, emit)
+        except RegistryError as error:
+            emit(Failure(**error.as_dict()))
+            return False
+        except MemoryError:
+            emit(Failure(ExportError.code, *_out_of_memory(request)))
+            return False
+    return True
 
 
 def _limit(request: ChildRequest) -> None:
@@ -106,7 +77,8 @@ def _out_of_memory(request: ChildRequest) -> tuple[str, str]:
     )
 
 
-def _export(request: ChildRequest, emit: Emit) -> Success:
+def _convert(request: ChildRequest, emit: Emit) -> None:
+    """Write the export's files, and the evidence that they are to be compared with."""
     source = read_source(Path(request.model_dir), request.task)
     output_dir = Path(request.output_dir)
     emit(Progress("loading the model"))
@@ -118,7 +90,6 @@ def _export(request: ChildRequest, emit: Emit) -> Success:
     names = model_inputs(source, model, tokenizer)
     tokenizer.save_pretrained(output_dir)
     model.config.to_json_file(output_dir / "config.json", use_diff=False)
-    architecture, problem_type = type(model).__name__, model.config.problem_type
     frame = _frame(source, model, tokenizer)
     samples = _samples(source, tokenizer, names)
     inputs = [*samples, *_drawn(source, frame)]
@@ -128,25 +99,19 @@ def _export(request: ChildRequest, emit: Emit) -> Success:
     torch_s = time.perf_counter() - started
     emit(Progress("tracing and converting to ONNX"))
     graph = export_graph(model, source.task, names, max_tokens=source.max_tokens)
-    outputs = tuple(str(value.name) for value in graph.graph.outputs)
-    write_model(graph, output_dir / MODEL_FILE)
-    # Torch's weights are not needed any more; ONNX Runtime is about to load its own.
-    del model, graph
-    gc.collect()
-    emit(Progress(f"answering {len(inputs)} inputs with ONNX Runtime, alone and in batches"))
-    started = time.perf_counter()
-    alone, batched = _run_onnx(output_dir / MODEL_FILE, inputs, frame, request.threads)
-    comparison = compare(reference, alone, batched, problem_type)
-    seconds = torch_s + time.perf_counter() - started
-    report = _report(request, comparison, inputs, len(samples), problem_type, seconds)
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return Success(
-        report=report,
+    evidence = Evidence(
+        request=request,
         input_names=names,
-        output_names=outputs,
-        architecture=architecture,
-        peak_memory_bytes=peak_kib * 1024,
+        output_names=tuple(str(value.name) for value in graph.graph.outputs),
+        architecture=type(model).__name__,
+        problem_type=model.config.problem_type,
+        pad_id=frame.pad_id,
+        pad_left=frame.pad_left,
+        samples=len(samples),
+        torch_s=torch_s,
     )
+    write_model(graph, output_dir / MODEL_FILE)
+    write_evidence(Path.cwd(), evidence, inputs, reference)
 
 
 def _frame(source: ModelSource, model: Any, tokenizer: Any) -> Frame:
@@ -219,75 +184,12 @@ def _run_torch(model: Any, inputs: Sequence[Encoded], names: Sequence[str]) -> l
     return answers
 
 
-def _run_onnx(
-    path: Path, inputs: Sequence[Encoded], frame: Frame, threads: int
-) -> tuple[list[Logits], list[tuple[int, Logits]]]:
-    from registry.export.session import open_session
-
-    session = open_session(path, threads=threads)
-    names = [value.name for value in session.get_inputs()]
-
-    def run(batch: Mapping[str, Any]) -> Logits:
-        logits: Logits = session.run(["logits"], dict(batch))[0]
-        return logits
-
-    alone = [run(pad([one], names, frame))[0] for one in inputs]
-    batched = []
-    for indices in plan_batches([len(one["input_ids"]) for one in inputs]):
-        logits = run(pad([inputs[index] for index in indices], names, frame))
-        batched += [(index, logits[row]) for row, index in enumerate(indices)]
-    return alone, batched
-
-
-def _report(
-    request: ChildRequest,
-    comparison: Comparison,
-    inputs: Sequence[Encoded],
-    samples: int,
-    problem_type: str | None,
-    seconds: float,
-) -> ParityReport:
-    allowed = request.tolerance
-    if problem_type == "regression":
-        # A regression's outputs have units; float32 is exact to a share of their size.
-        allowed *= max(1.0, comparison.largest_reference)
-    worst = max(comparison.max_abs_diff, comparison.max_batched_abs_diff)
-    return ParityReport(
-        passed=worst <= allowed,
-        tolerance=request.tolerance,
-        allowed_abs_diff=allowed,
-        max_abs_diff=comparison.max_abs_diff,
-        max_batched_abs_diff=comparison.max_batched_abs_diff,
-        max_invariance_abs_diff=comparison.max_invariance_abs_diff,
-        percentiles=comparison.percentiles,
-        label_agreement=comparison.label_agreement,
-        batched_label_agreement=comparison.batched_label_agreement,
-        inputs=len(inputs),
-        samples=samples,
-        lengths=tuple(sorted({len(one["input_ids"]) for one in inputs})),
-        seconds=round(seconds, 3),
-        tools={"python": platform.python_version(), **request.tools},
-        hardware=_hardware(request.threads),
-    )
-
-
-def _hardware(threads: int) -> dict[str, str]:
-    processor = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
-            if line.startswith("model name"):
-                processor = line.partition(":")[2].strip()
-                break
-    return {
-        "processor": processor,
-        "machine": platform.machine(),
-        "system": platform.system(),
-        "threads": str(threads),
-    }
-
-
 if __name__ == "__main__":
-    status = main()
+    if main():
+        # stdin and stdout stay as they are: the second half speaks to the same parent.
+        os.execv(  # noqa: S606 - our own module, by absolute interpreter path
+            sys.executable, [sys.executable, "-P", "-m", "registry.export.compare"]
+        )
     sys.stderr.flush()
-    # Native threads of torch and ONNX Runtime need not be unwound; all that matters was said.
-    os._exit(status)
+    # Native threads of torch need not be unwound; all that matters was said.
+    os._exit(0)

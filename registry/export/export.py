@@ -6,10 +6,11 @@ import math
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from registry.errors import ExportError, GateRefusedError, UsageError
-from registry.export.messages import ChildRequest, Success
+from registry.export.messages import ChildRequest
 from registry.export.process import run_child
 from registry.export.report import ParityReport
 from registry.export.source import ModelSource, read_source
@@ -83,7 +84,6 @@ def export_model(
     key = export_key(
         digest, task=source.task.name, precision=_PRECISION, engine=_ENGINE, tools=tools
     )
-    say = progress or (lambda _text: None)
     with single_flight(exports_dir / ".locks" / f"{key}.lock", timeout_s=timeout_s):
         found = None if force else _existing(exports_dir, key, digest, source, tolerance)
         if found is not None:
@@ -94,9 +94,8 @@ def export_model(
                 f"An export needs {', '.join(missing)}, which is not installed.",
                 hint="Install runport[export], or export where it is installed.",
             )
-        return _make(
-            source, key, digest, exports_dir, tolerance, timeout_s, tools, say, replace=force
-        )
+        job = _Job(source, key, digest, exports_dir, tolerance, timeout_s, tools)
+        return job.make(progress or (lambda _text: None), replace=force)
 
 
 def _existing(
@@ -116,78 +115,75 @@ def _existing(
     return None
 
 
-def _make(
-    source: ModelSource,
-    key: str,
-    digest: str,
-    exports_dir: Path,
-    tolerance: float,
-    timeout_s: float,
-    tools: dict[str, str],
-    say: Callable[[str], None],
-    *,
-    replace: bool,
-) -> Export:
-    started = time.perf_counter()
-    with staging(exports_dir, key) as work:
-        prepared, scratch = work / "export", work / "scratch"
-        prepared.mkdir(mode=0o700)
-        scratch.mkdir(mode=0o700)
-        request = _request(source, prepared, tolerance, timeout_s, tools)
-        made = run_child(request, scratch_dir=scratch, timeout_s=timeout_s, progress=say)
-        if not made.report.passed:
-            _keep(exports_dir, key, digest, source, made)
-            raise _refused(made.report, tolerance)
-        export = Export(
-            path=exports_dir / key,
-            key=key,
-            digest=digest,
-            task=source.task.name,
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One export that has to be made."""
+
+    source: ModelSource
+    key: str
+    digest: str
+    exports_dir: Path
+    tolerance: float
+    timeout_s: float
+    tools: dict[str, str]
+
+    def make(self, say: Callable[[str], None], *, replace: bool) -> Export:
+        """Run the child; commit what it made, or keep the report and refuse."""
+        started = time.perf_counter()
+        with staging(self.exports_dir, self.key) as work:
+            prepared, scratch = work / "export", work / "scratch"
+            prepared.mkdir(mode=0o700)
+            scratch.mkdir(mode=0o700)
+            request = self._request(prepared)
+            made = run_child(request, scratch_dir=scratch, timeout_s=self.timeout_s, progress=say)
+            if not made.report.passed:
+                keep_refusal(self._refusal(made.report))
+                raise _refused(made.report, self.tolerance)
+            export = Export(
+                path=self.exports_dir / self.key,
+                key=self.key,
+                digest=self.digest,
+                task=self.source.task.name,
+                precision=_PRECISION,
+                engine=_ENGINE,
+                report=made.report,
+                input_names=made.input_names,
+                output_names=made.output_names,
+                max_tokens=self.source.max_tokens,
+                architecture=made.architecture,
+                weights_bytes=self.source.weights_bytes,
+                created_at_s=time.time(),
+                seconds=round(time.perf_counter() - started, 3),
+                peak_memory_bytes=made.peak_memory_bytes,
+                files=list_files(prepared),
+            )
+            return commit(prepared, self.exports_dir, export, replace=replace)
+
+    def _request(self, prepared: Path) -> ChildRequest:
+        threads = len(os.sched_getaffinity(0))
+        weights_bytes = self.source.weights_bytes
+        return ChildRequest(
+            model_dir=str(self.source.path.absolute()),
+            output_dir=str(prepared.absolute()),
+            task=self.source.task.name,
+            tolerance=self.tolerance,
+            threads=threads,
+            memory_limit_bytes=_MEMORY_FLOOR_BYTES + _MEMORY_PER_WEIGHT * weights_bytes,
+            cpu_limit_s=math.ceil(self.timeout_s) * threads + 1,
+            file_limit_bytes=_FILE_FLOOR_BYTES + 4 * weights_bytes,
+            tools=self.tools,
+        )
+
+    def _refusal(self, report: ParityReport) -> Refusal:
+        return Refusal(
+            path=refusal_path(self.exports_dir, self.key),
+            key=self.key,
+            digest=self.digest,
+            task=self.source.task.name,
             precision=_PRECISION,
             engine=_ENGINE,
-            report=made.report,
-            input_names=made.input_names,
-            output_names=made.output_names,
-            max_tokens=source.max_tokens,
-            architecture=made.architecture,
-            weights_bytes=source.weights_bytes,
-            created_at_s=time.time(),
-            seconds=round(time.perf_counter() - started, 3),
-            peak_memory_bytes=made.peak_memory_bytes,
-            files=list_files(prepared),
+            report=report,
         )
-        return commit(prepared, exports_dir, export, replace=replace)
-
-
-def _request(
-    source: ModelSource, prepared: Path, tolerance: float, timeout_s: float, tools: dict[str, str]
-) -> ChildRequest:
-    threads = len(os.sched_getaffinity(0))
-    return ChildRequest(
-        model_dir=str(source.path.absolute()),
-        output_dir=str(prepared.absolute()),
-        task=source.task.name,
-        tolerance=tolerance,
-        threads=threads,
-        memory_limit_bytes=_MEMORY_FLOOR_BYTES + _MEMORY_PER_WEIGHT * source.weights_bytes,
-        cpu_limit_s=math.ceil(timeout_s) * threads + 1,
-        file_limit_bytes=_FILE_FLOOR_BYTES + 4 * source.weights_bytes,
-        tools=tools,
-    )
-
-
-def _keep(exports_dir: Path, key: str, digest: str, source: ModelSource, made: Success) -> None:
-    keep_refusal(
-        Refusal(
-            path=refusal_path(exports_dir, key),
-            key=key,
-            digest=digest,
-            task=source.task.name,
-            precision=_PRECISION,
-            engine=_ENGINE,
-            report=made.report,
-        )
-    )
 
 
 def _refused(report: ParityReport, tolerance: float) -> GateRefusedError:

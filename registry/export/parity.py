@@ -19,7 +19,8 @@ MAX_DRAWN_TOKENS = 2048
 
 _MEDIAN_TOKENS = 35
 _SPREAD = 1.06  # log-normal with its 95th percentile near 200 tokens
-_RANDOM_LENGTHS = 32
+_RANDOM_LENGTHS = 24
+_LONG_TOKENS = 128  # longer ones are few: the comparison has to end in seconds
 _BATCH_ROWS = 8
 _BATCH_TOKENS = 2048
 _WORST = float(np.finfo(np.float64).max)
@@ -54,13 +55,13 @@ def draw_lengths(max_tokens: int, fewest: int, rng: np.random.Generator) -> list
         rng: seeded, so that two exports of a model are compared on the same inputs.
     """
     longest = max(min(max_tokens, MAX_DRAWN_TOKENS), fewest, 1)
-    grid = {max(fewest, 1), fewest + 1, fewest + 2, longest - 1, longest}
+    grid = {max(fewest, 1), fewest + 1, fewest + 2, longest}
     power = 4
     while power <= longest:
-        grid |= {power, power + 1}
+        grid |= {power, power + 1} if power < _LONG_TOKENS else {power}
         power *= 2
     drawn = np.exp(rng.normal(math.log(_MEDIAN_TOKENS), _SPREAD, _RANDOM_LENGTHS)).astype(int)
-    lengths = [*grid, *(int(length) for length in drawn)]
+    lengths = [*grid, *(min(int(length), _LONG_TOKENS) for length in drawn)]
     return sorted(min(max(length, fewest, 1), longest) for length in lengths)
 
 
@@ -102,17 +103,17 @@ def plan_batches(lengths: Sequence[int]) -> list[list[int]]:
 
 
 def pad(
-    inputs: Sequence[Encoded], names: Sequence[str], frame: Frame
+    inputs: Sequence[Encoded], names: Sequence[str], *, pad_id: int, pad_left: bool
 ) -> dict[str, np.ndarray[Any, np.dtype[np.int64]]]:
     """Return arrays of shape (inputs, longest) for the named inputs."""
     longest = max(len(one["input_ids"]) for one in inputs)
     batch = {}
     for name in names:
-        fill = frame.pad_id if name == "input_ids" else 0
+        fill = pad_id if name == "input_ids" else 0
         array = np.full((len(inputs), longest), fill, dtype=np.int64)
         for row, one in enumerate(inputs):
             size = len(one[name])
-            start = longest - size if frame.pad_left else 0
+            start = longest - size if pad_left else 0
             array[row, start : start + size] = one[name]
         batch[name] = array
     return batch
