@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -276,8 +278,16 @@ def _project() -> str:
 
 
 def _rescue(parcel: Parcel, project: str) -> str:
+    """Write the metadata beside the directory and return what the user is told about both."""
+    beside = parcel.directory.with_name(f"{parcel.directory.name}.metadata.json")
+    try:
+        beside.write_text(json.dumps(dict(parcel.metadata), indent=2) + "\n", encoding="utf-8")
+        note = f", its metadata in {beside.name} beside it"
+    except OSError:  # the disk may be the reason for all this; the model matters more
+        note = ""
     aliases = "".join(f" --alias {alias}" for alias in ("latest", *parcel.aliases))
     return (
-        f"\nThe model is complete in {parcel.directory}\nLog it later with: wandb artifact put "
-        f"--type {parcel.type} --name {project}{parcel.collection}{aliases} {parcel.directory}"
+        f"\nThe model is complete in {parcel.directory}{note}\n"
+        f"Log it later with: wandb artifact put --type {parcel.type} "
+        f"--name {project}{parcel.collection}{aliases} {shlex.quote(str(parcel.directory))}"
     )

@@ -87,3 +87,5 @@ def test_a_server_that_dies_costs_no_model(tmp_path: Path) -> None:
     assert kept.parent == tmp_path / "home" / "once" / "out" / "runport"
     assert load_file(kept / "model.safetensors")
     assert (kept / "tokenizer.json").is_file()
+    metadata = json.loads((kept.parent / f"{kept.name}.metadata.json").read_text())
+    assert metadata["eval/f1"] == 0.7
