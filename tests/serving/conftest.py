@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,17 +15,21 @@ LABELS = ("negative", "positive", "neutral")
 
 @dataclass(frozen=True)
 class TinyModel:
-    """A model as it was logged, and its export."""
+    """A model as it was logged, its export, and the cache that has both."""
 
     snapshot: Path
     export: Path
+    cache: Path
 
 
 def _make(root: Path, name: str, seed: int) -> TinyModel:
     snapshot = tiny_bert(root / name, labels=LABELS, seed=seed)
-    digest = hashlib.sha256(name.encode()).hexdigest()
-    made = registry.export_model(snapshot, digest=digest, exports_dir=root / "exports")
-    return TinyModel(snapshot, made.path)
+    settings = registry.Settings(cache_dir=root / "cache", data_dir=root / "data")
+    pulled = registry.pull(str(snapshot), settings=settings)
+    # Addressed by content: whoever pulls the same files finds this export.
+    exports_dir = settings.cache_dir / "exports"
+    made = registry.export_model(pulled.path, digest=pulled.digest, exports_dir=exports_dir)
+    return TinyModel(snapshot, made.path, settings.cache_dir)
 
 
 @pytest.fixture(scope="session")

@@ -30,8 +30,10 @@ def server(
 ) -> Iterator[ServerProcess]:
     """Two deployments from local folders, shared by the tests that leave it as it was."""
     home = tmp_path_factory.mktemp("server")
-    names = (f"bert={models[0].export}", f"other={models[1].export}")
-    with server_process(home, *names, "--no-report", "--threads", "1") as server:
+    # One as it was logged, whose export is in the cache; one an export itself.
+    names = (f"bert={models[0].snapshot}", f"other={models[1].export}")
+    cache = {"RUNPORT_CACHE_DIR": str(models[0].cache)}
+    with server_process(home, *names, "--no-report", "--threads", "1", environment=cache) as server:
         yield server
 
 
@@ -86,6 +88,8 @@ def test_models_tell_their_state(server: ServerProcess) -> None:
         "followed": False,
         "swaps": 0,
     }
+    assert listed[0]["reason"] == "a valid export was in the cache"
+    assert listed[1]["reason"] == "the folder is an export"
     assert listed[0]["digest"] != listed[1]["digest"]
 
 
