@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.backend_process import BackendProcess, backend_process
-from tests.faults.backend.wire import Wire
+pytest.register_assert_rewrite("tests.faults.backend.inspection", "tests.faults.backend.workload")
+
+from tests.backend_process import BackendProcess, backend_process  # noqa: E402
+from tests.faults.backend.wire import Wire  # noqa: E402
 
 
 @pytest.fixture(scope="session")

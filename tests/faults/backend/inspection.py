@@ -57,7 +57,7 @@ def audit(data_dir: Path, *, settled: bool = True) -> None:
     if settled:
         assert list((data_dir / "blobs" / "incoming").iterdir()) == []
         assert stored.keys() == referenced, "blobs without a reference were left"
-        assert {entry.name for entry in data_dir.iterdir()} <= FILES_OF_A_DATA_FOLDER
+        assert {entry.name for entry in data_dir.iterdir()} - FILES_OF_A_DATA_FOLDER == set()
 
 
 def stored_blobs(data_dir: Path) -> dict[str, Path]:
