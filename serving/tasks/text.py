@@ -78,7 +78,8 @@ class TextEncoder:
             InvalidInputError: the text cannot be tokenised.
         """
         try:
-            encoding = self.tokenizer.encode(text, pair)
+            # transformers takes an empty second text for none at all, and trains that way.
+            encoding = self.tokenizer.encode(text, pair or None)
         # A regular expression that explodes panics: that is no Exception.
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
