@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -70,6 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
         while not lock.acquire():
             if closing.event.wait(options.poll_s):
                 return EXIT_STALLED
+        # Former lives' SDK files; nothing in them is needed to go on.
+        shutil.rmtree(lane / "wandb", ignore_errors=True)
         return _deliver(options, closing)
 
 

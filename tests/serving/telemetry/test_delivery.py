@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.telemetry import reports
+from serving.telemetry.frames import Entry
 from serving.telemetry.reporter.delivery import Deliverer, Patience, ReportError, StalledError
 from serving.telemetry.reports import Stream, VersionStarted, VersionStopped, WindowClosed
 from serving.telemetry.spool import SpoolWriter
@@ -40,17 +41,24 @@ class OpenRun:
     def __init__(self, server: Server, stored: StoredRun) -> None:
         self._server = server
         self._stored = stored
+        self._closed = False
         self.sending: list[int] = []
         self.first_stored_step = max(stored.steps, default=-1)
 
     def log(self, window: WindowClosed) -> None:
+        if self._closed:
+            raise ReportError("the run is finished")
         self.sending.append(window.index)
 
     def stored_step(self) -> int:
         self._server.check()
-        return max(self._stored.steps, default=-1)
+        return -1 if self._server.lags else max(self._stored.steps, default=-1)
 
     def finish(self, exit_code: int) -> None:
+        if self._closed:
+            # As in the SDK: only the first call does anything, even when it failed.
+            return
+        self._closed = True
         self._server.check()
         self.transmit()
         self._stored.state = "failed" if exit_code else "finished"
@@ -68,6 +76,7 @@ class Server:
         self.runs: dict[str, StoredRun] = {}
         self.clients: list[OpenRun] = []
         self.up = True
+        self.lags = False
 
     def check(self) -> None:
         if not self.up:
@@ -182,6 +191,45 @@ def test_a_window_after_the_stop_is_logged_and_the_run_finished_again(bench: Ben
     bench.settle()
     run = bench.server.runs["berti1"]
     assert (run.steps, run.state) == ([1, 2], "finished")
+
+
+def test_a_version_served_again_before_its_end_is_confirmed_runs_on(bench: Bench) -> None:
+    bench.server.lags = True
+    bench.writer.append([window(1, stream()), stopped(stream())])
+    assert not bench.deliverer.turn()
+    bench.writer.append([started(stream())])
+    bench.server.lags = False
+    bench.settle()
+    run = bench.server.runs["berti1"]
+    assert (run.steps, run.state) == ([1], "running")
+
+
+def test_an_end_that_failed_is_tried_on_a_resumed_run(bench: Bench) -> None:
+    bench.writer.append([window(1, stream())])
+    bench.settle()
+    bench.writer.append([stopped(stream())])
+    bench.server.up = False
+    bench.deliverer.turn()
+    bench.server.up = True
+    bench.settle()
+    assert bench.server.runs["berti1"].state == "finished"
+
+
+def test_a_replay_that_is_read_bit_by_bit_logs_nothing_again(bench: Bench) -> None:
+    bench.writer.append([window(index, stream()) for index in (1, 2, 3)])
+    bench.settle()
+    (bench.lane / "ack.json").unlink()
+
+    class Slow(SpoolReader):
+        def read(self, limit: int) -> list[Entry]:
+            return super().read(min(1, limit))
+
+    bench.server.forget_clients()
+    deliverer = Deliverer(Slow(bench.lane), bench.server.open, clock=bench.clock)
+    for _ in range(4):
+        deliverer.turn()
+        bench.server.transmit()
+    assert bench.server.runs["berti1"].steps == [1, 2, 3]
 
 
 def test_a_new_server_says_that_the_old_one_failed(bench: Bench) -> None:
