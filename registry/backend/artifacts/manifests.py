@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import json
+import ntpath
 import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -122,9 +123,10 @@ def check_path(path: str) -> str:
     Raises:
         IntegrityError: absolute, escaping, too long, or not in normal form.
     """
-    whole = path.replace("\\", "/")
-    escapes = whole.startswith("/") or ".." in whole.split("/") or "\x00" in whole
-    if escapes or not 0 < len(path) <= _MAX_PATH_LENGTH or posixpath.normpath(path) != path:
+    # Absolute as Windows means it, too: "/x", "\\x", "C:/x".
+    escapes = ntpath.isabs(path) or ".." in path.replace("\\", "/").split("/") or "\x00" in path
+    normal = path != "." and posixpath.normpath(path) == path
+    if escapes or not normal or not 0 < len(path) <= _MAX_PATH_LENGTH:
         raise IntegrityError(f"The manifest names a file outside its root: {path[:80]!r}.")
     return path
 

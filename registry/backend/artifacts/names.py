@@ -20,7 +20,7 @@ def check_name(name: str, what: str) -> str:
     Raises:
         UsageError: empty, too long, a path, or with a separator or control character.
     """
-    bad = {"/", ":"} & set(name) or not name.isprintable() or name in (".", "..")
+    bad = set("/\\:") & set(name) or not name.isprintable() or name in (".", "..")
     if not name or len(name) > MAX_NAME_LENGTH or bad:
         raise UsageError(f"{name[:MAX_NAME_LENGTH]!r} is not a valid {what} name.")
     return name
