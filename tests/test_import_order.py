@@ -16,10 +16,11 @@ ROOT = Path(__file__).parent.parent
 
 REGISTRY_LAYERS: list[set[str]] = [
     {"registry.errors"},
-    {"registry.versions", "registry.config"},
-    {"registry.reference", "registry.naming"},
-    {"registry.hub", "registry.store", "registry.trust"},
-    {"registry.transfer"},
+    {"registry.versions", "registry.config", "registry.selector", "registry.wire"},
+    {"registry.reference", "registry.naming", "registry.content", "registry.retry"},
+    {"registry.hub", "registry.sdk_errors", "registry.sdk_values", "registry.store"},
+    {"registry.resolve", "registry.ranges", "registry.pulled", "registry.lookup"},
+    {"registry.transfer", "registry.local"},
     {"registry.pull"},
     {"registry.export", "registry.promote", "registry.load", "registry.callback"},
     {"registry"},
@@ -30,16 +31,14 @@ REGISTRY_LAYERS: list[set[str]] = [
 BACKEND_MAY_IMPORT = {"registry.errors"}
 
 SERVING_LAYERS: list[set[str]] = [
-    {"serving.errors"},
-    {"serving.config"},
-    {"serving.logs", "serving.children", "serving.problem", "serving.keys", "serving.body"},
-    {"serving.engines", "serving.tasks", "serving.telemetry"},
-    {"serving.dialects", "serving.worker", "serving.prepare"},
-    {"serving.replica"},
+    {"serving.errors", "serving.children", "serving.logs"},
+    {"serving.config", "serving.keys", "serving.problem"},
+    {"serving.engines", "serving.tasks", "serving.telemetry", "serving.dialects"},
+    {"serving.worker", "serving.prepare", "serving.body", "serving.gateway"},
+    {"serving.http_protocol", "serving.replica", "serving.follow_child"},
     {"serving.deployment"},
-    {"serving.fleet", "serving.follow", "serving.follow_child"},
+    {"serving.fleet", "serving.follow"},
     {"serving.data_plane"},
-    {"serving.gateway", "serving.http_protocol"},
     {"serving.app"},
     {"serving.server"},
 ]
