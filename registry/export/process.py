@@ -15,7 +15,6 @@ from typing import IO
 
 import msgspec
 
-import registry
 from registry.errors import ExportError, RegistryError, UnavailableError
 from registry.export.messages import ChildRequest, Failure, FromChild, Progress, Success
 
@@ -92,7 +91,7 @@ def _environment(scratch_dir: Path) -> dict[str, str]:
     """Return all that the child knows of the world: no keys, no network, no home."""
     return {
         "PATH": os.defpath,
-        "PYTHONPATH": str(Path(registry.__path__[0]).parent),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUTF8": "1",
         "HOME": str(scratch_dir),
