@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
 from litestar import Litestar, get
 from litestar.datastructures import State
 
@@ -10,6 +13,8 @@ from registry.backend.hosts import LoopbackHosts
 from registry.backend.responses import error_response
 from registry.backend.service import Backend
 from registry.backend.storage_routes import download, upload
+
+WORKER_THREADS = 32
 
 
 @get(["/healthz", "/ready"], media_type="text/plain")
@@ -27,7 +32,14 @@ def create_app(backend: Backend) -> Litestar:
         state=State({"backend": backend}),
         exception_handlers={Exception: error_response},
         middleware=[LoopbackHosts],
+        on_startup=[_widen_threads],
         openapi_config=None,
         request_max_body_size=None,
         logging_config=None,
     )
+
+
+async def _widen_threads() -> None:
+    """Give waiting for disk and database more threads than the machine has cores."""
+    executor = ThreadPoolExecutor(max_workers=WORKER_THREADS, thread_name_prefix="backend")
+    asyncio.get_running_loop().set_default_executor(executor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
 from litestar import Response, get, post
@@ -11,6 +10,7 @@ from litestar import Response, get, post
 from registry.backend.context import Context
 from registry.backend.graphql.errors import OperationError
 from registry.backend.graphql.executor import parse_operation
+from registry.backend.json_text import parse_json
 from registry.backend.responses import AnyRequest, backend_of, base_url_of, describe, require_key
 from registry.backend.service import Backend
 from registry.backend.streams import read_body
@@ -52,7 +52,7 @@ def answer_operation(backend: Backend, base_url: str, body: bytes) -> tuple[int,
 
 def _parse(body: bytes) -> tuple[str, dict[str, Any], str | None]:
     try:
-        request = json.loads(body)
+        request = parse_json(body)
         document = request["query"]
         variables = request.get("variables") or {}
         name = request.get("operationName") or None

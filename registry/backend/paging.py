@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MAX_PAGE = 10_000
+MAX_OFFSET = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,4 +66,4 @@ def _offset(cursor: str | None) -> int:
     except (binascii.Error, UnicodeDecodeError):
         return 0
     number = text.removeprefix("at:")
-    return int(number) if number.isascii() and number.isdigit() else 0
+    return min(int(number), MAX_OFFSET) if number.isascii() and number.isdigit() else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import logging
 import os
@@ -11,6 +12,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -28,6 +30,8 @@ SERVER_FILE = "server.json"
 """In the data folder while a server runs: `{base_url, pid, entity}`."""
 
 SHUTDOWN_TIMEOUT_S = 10
+KEEP_ALIVE_S = 100
+MAX_THREADS = 64
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -65,6 +69,15 @@ def serve(
             ready_file.unlink(missing_ok=True)
 
 
+class _Server(uvicorn.Server):
+    """uvicorn with threads enough that those that wait for the database starve no other."""
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="backend")
+        asyncio.get_running_loop().set_default_executor(threads)
+        await super().serve(sockets)
+
+
 class _StoppedError(Exception):
     """A signal asked to stop, and what was in progress is done."""
 
@@ -96,11 +109,13 @@ def _uvicorn(backend: Backend) -> uvicorn.Server:
         create_app(backend),
         log_level="warning",
         access_log=False,
-        lifespan="off",
+        lifespan="on",
+        # Longer than the SDK keeps idle connections, so that it never writes into a closed one.
+        timeout_keep_alive=KEEP_ALIVE_S,
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
     )
-    return uvicorn.Server(config)
+    return _Server(config)
 
 
 def _listen(settings: BackendSettings) -> socket.socket:

@@ -25,8 +25,8 @@ UPLOAD_KIND = "run-file"
 _ABSENT = "0" * 64
 
 
-def record_run_file(connection: sqlite3.Connection, claims: Claims, blob: Blob) -> None:
-    """Record an arrived file; the same name again replaces it.
+def record_run_file(connection: sqlite3.Connection, claims: Claims, blob: Blob) -> Sequence[str]:
+    """Record an arrived file; the same name again replaces it, and the old blob is returned.
 
     Raises:
         NotFoundError: the run was deleted meanwhile.
@@ -34,6 +34,9 @@ def record_run_file(connection: sqlite3.Connection, claims: Claims, blob: Blob) 
     run_id = claims.get("run")
     if connection.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone() is None:
         raise NotFoundError("The run is gone.")
+    replaced = connection.execute(
+        "SELECT sha256 FROM run_files WHERE run_id = ? AND name = ?", (run_id, claims.get("name"))
+    ).fetchall()
     connection.execute(
         "INSERT INTO run_files (run_id, name, sha256, md5, size_bytes, updated_at)"
         " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (run_id, name) DO UPDATE SET"
@@ -41,6 +44,7 @@ def record_run_file(connection: sqlite3.Connection, claims: Claims, blob: Blob) 
         " updated_at = excluded.updated_at",
         (run_id, claims.get("name"), blob.sha256, blob.md5, blob.size_bytes, now_text()),
     )
+    return [row["sha256"] for row in replaced]
 
 
 @fields.mutation("createRunFiles")

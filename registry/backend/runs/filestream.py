@@ -6,7 +6,6 @@ Lines carry their offset, so sending them again changes nothing; the answer foll
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +14,7 @@ from litestar import post
 from litestar.exceptions import ClientException, NotFoundException
 
 from registry.backend.clock import now_text
+from registry.backend.json_text import parse_json
 from registry.backend.responses import AnyRequest, backend_of, path_parameter, require_key
 from registry.backend.runs.documents import parse_line
 from registry.backend.runs.history import CONSOLE, EVENTS, HISTORY, write_lines
@@ -60,7 +60,7 @@ def _apply(backend: Backend, names: tuple[str, str, str], body: bytes) -> dict[s
 
 def _parse(body: bytes) -> dict[str, Any]:
     try:
-        message = json.loads(body)
+        message = parse_json(body)
     except (ValueError, RecursionError) as error:
         raise ClientException("The body is not JSON.") from error
     if not isinstance(message, dict):

@@ -19,6 +19,8 @@ HISTORY = "history"
 EVENTS = "events"
 CONSOLE = "console"
 DEFAULT_SAMPLES = 500
+MAX_STEP = 2**62
+"""Beyond it a step is no number that the database can compare."""
 
 
 def write_lines(
@@ -206,6 +208,7 @@ def _whole(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        return int(value)
+        number = int(value)
     except (ValueError, OverflowError):
         return None
+    return number if abs(number) < MAX_STEP else None
