@@ -108,6 +108,11 @@ class WorkerClient:
         self._closed = True
         self._channel.close()
 
+    async def wait_closed(self) -> None:
+        """Wait until every request has been told that the worker is gone."""
+        if self._reader is not None:
+            await self._reader
+
     async def _reply(self, identifier: int) -> list[Outcome]:
         future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
         self._waiting[identifier] = future

@@ -76,6 +76,7 @@ class WorkerProcess:
         """Close the connection, wait for the process to exit, kill it after `grace_s`."""
         self.client.close()
         await _end(self.process, grace_s)
+        await self.client.wait_closed()
         self.board.close()
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +111,15 @@ def server_environment(home: Path, extra: Mapping[str, str] | None = None) -> di
 
 @contextlib.contextmanager
 def server_process(
-    home: Path, *arguments: str, ready: bool = True, environment: Mapping[str, str] | None = None
+    home: Path,
+    *arguments: str,
+    ready: bool = True,
+    environment: Mapping[str, str] | None = None,
+    command: Sequence[str] = ("-m", "registry", "serve", "--port", "0"),
 ) -> Iterator[ServerProcess]:
     """Run `registry serve` with these arguments on a free port; ended when the block ends."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "registry", "serve", "--port", "0", *arguments],
+        [sys.executable, *command, *arguments],
         env=server_environment(home, environment),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

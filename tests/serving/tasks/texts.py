@@ -51,5 +51,5 @@ def varied_pairs(count: int = 60, seed: int = 1) -> list[dict[str, str]]:
     random.Random(seed).shuffle(texts)
     return [
         {"text": one, "text_pair": other}
-        for one, other in zip(texts[:count], texts[count:], strict=True)
+        for one, other in zip(texts[:count], texts[count : 2 * count], strict=True)
     ]
