@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,15 +92,19 @@ def _cache_facts(committed: Committed) -> dict[str, Any]:
 
 
 def _exports(folder: Path, committed: Committed) -> list[dict[str, Any]]:
-    found = []
-    for path in sorted(folder.glob("*/export.json")):
-        try:
-            facts = json.loads(path.read_bytes())
-        except (OSError, ValueError):
-            continue  # Being written, or damaged: not an export.
-        if isinstance(facts, dict) and committed.record.snapshot in map(str, facts.values()):
-            found.append({"path": str(path.parent), **facts})
-    return found
+    """Return the exports of the snapshot and the refused ones, each with its parity report."""
+    import msgspec
+
+    from registry.export import list_records
+
+    return [
+        {
+            **msgspec.to_builtins(record, enc_hook=str),
+            "served": record.report.passed,
+            "summary": record.report.summary(),
+        }
+        for record in list_records(folder, committed.record.snapshot)
+    ]
 
 
 def _lines(document: dict[str, Any], *, with_files: bool) -> list[str]:
@@ -131,5 +134,6 @@ def _section(title: str, rows: list[str]) -> list[str]:
 
 
 def _export_line(export: dict[str, Any]) -> str:
-    words = [str(export.get(key, "")) for key in ("task", "engine", "precision")]
-    return f"{' '.join(word for word in words if word)}  {export['path']}"
+    words = f"{export['task']} {export['engine']} {export['precision']}"
+    served = "" if export["served"] else "  (not served: torch is used instead)"
+    return f"{words}  {export['path']}{served}\n      {export['summary']}"

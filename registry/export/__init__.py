@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from registry.export.report import ParityReport
     from registry.export.session import open_session
     from registry.export.source import ModelSource, read_source
-    from registry.export.store import Export, find_export, find_refusal
+    from registry.export.store import Export, Refusal, find_export, find_refusal, list_records
     from registry.export.torch_model import load_torch_model, model_inputs
 
 _PUBLIC = {
@@ -38,9 +38,11 @@ _PUBLIC = {
     "Export": "store",
     "ModelSource": "source",
     "ParityReport": "report",
+    "Refusal": "store",
     "export_model": "export",
     "find_export": "store",
     "find_refusal": "store",
+    "list_records": "store",
     "load_torch_model": "torch_model",
     "max_tokens": "lengths",
     "model_inputs": "torch_model",
@@ -54,9 +56,11 @@ __all__ = [
     "Export",
     "ModelSource",
     "ParityReport",
+    "Refusal",
     "export_model",
     "find_export",
     "find_refusal",
+    "list_records",
     "load_torch_model",
     "max_tokens",
     "model_inputs",

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from registry.errors import ExportError, RegistryError
+from registry.errors import ExportError, RegistryError, StorageError
 from registry.export.channel import Emit, claimed_stdout, die_with_parent
 from registry.export.evidence import MODEL_FILE, Evidence, write_evidence
 from registry.export.messages import ChildRequest, Failure, Progress
@@ -50,6 +50,9 @@ def main() -> bool:
         except MemoryError:
             emit(Failure(ExportError.code, *_out_of_memory(request)))
             return False
+        except OSError as error:
+            emit(Failure(StorageError.code, *_no_storage(error)))
+            return False
     return True
 
 
@@ -60,9 +63,11 @@ def _limit(request: ChildRequest) -> None:
         (resource.RLIMIT_FSIZE, request.file_limit_bytes),
         (resource.RLIMIT_CORE, 0),
     ):
-        # A lower hard limit of the surroundings stays: it is as good.
+        # A lower limit of the surroundings stays, also where root could raise it.
+        lower = [now for now in resource.getrlimit(kind) if now != resource.RLIM_INFINITY]
+        allowed = min([limit, *lower])
         with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(kind, (limit, limit))
+            resource.setrlimit(kind, (allowed, allowed))
 
 
 def _forbid_network(event: str, _arguments: tuple[Any, ...]) -> None:
@@ -74,6 +79,13 @@ def _out_of_memory(request: ChildRequest) -> tuple[str, str]:
     return (
         f"The export needs more than {request.memory_limit_bytes / 2**30:.0f} GiB of memory.",
         "Does config.json fit the weights? A far larger model than its weights needs this much.",
+    )
+
+
+def _no_storage(error: OSError) -> tuple[str, str]:
+    return (
+        f"The export cannot be written: {error.strerror or error}.",
+        "Free space, or point RUNPORT_CACHE_DIR at another disk.",
     )
 
 

@@ -197,17 +197,31 @@ def find_refusal(
     engine: str = "onnx",
 ) -> Refusal | None:
     """Return the newest report of an export of the snapshot that its gate refused, or None."""
+    found = [
+        record
+        for record in list_records(exports_dir, digest)
+        if isinstance(record, Refusal)
+        and (record.precision, record.engine) == (precision, engine)
+        and task in (None, record.task)
+    ]
+    return max(found, key=lambda refusal: refusal.path.stat().st_mtime, default=None)
+
+
+def list_records(exports_dir: Path, digest: str) -> list[Export | Refusal]:
+    """Return all exports of the snapshot, and all that were refused; files are not checked.
+
+    Raises:
+        UsageError: `digest` is not a SHA-256 in hexadecimal.
+        StorageError: the folder cannot be read.
+    """
     _check_digest(digest)
-    paths = _glob(exports_dir, f"{digest[:_DIGEST_CHARS]}-*.refused.json")
-    for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
-        refusal = _decode(path, path, Refusal)
-        if (
-            refusal is not None
-            and (refusal.digest, refusal.precision, refusal.engine) == (digest, precision, engine)
-            and task in (None, refusal.task)
-        ):
-            return refusal
-    return None
+    refusals = (
+        _decode(path, path, Refusal)
+        for path in _glob(exports_dir, f"{digest[:_DIGEST_CHARS]}-*.refused.json")
+    )
+    found: list[Export | Refusal] = [*_listed(exports_dir, digest)]
+    found += [refusal for refusal in refusals if refusal is not None]
+    return [record for record in found if record.digest == digest]
 
 
 def read_export(directory: Path) -> Export | None:

@@ -260,6 +260,15 @@ def test_a_child_that_is_killed_is_an_error_that_says_so(tiny_model: Path, tmp_p
     assert visible(tmp_path / "exports") == []
 
 
+def test_a_disk_that_takes_no_more_is_a_storage_error(tiny_model: Path, tmp_path: Path) -> None:
+    exports = tmp_path / "exports"
+    arguments = [str(tiny_model), digest_of(tiny_model), str(exports)]
+    limited = ["prlimit", "--fsize=50000", sys.executable, "-c", MAKE, *arguments]
+    run = subprocess.run(limited, capture_output=True, text=True, check=False)
+    assert "StorageError" in run.stderr
+    assert visible(exports) == []
+
+
 def test_two_exporters_at_once_are_both_right(tiny_model: Path, tmp_path: Path) -> None:
     """One takes the lock and works, the other waits and finds the result."""
     exports = tmp_path / "exports"
