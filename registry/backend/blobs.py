@@ -189,20 +189,31 @@ class BlobStore:
             references: SQL queries, each giving one column of SHA-256 (or NULL).
             candidates: look at these only; None looks at every stored blob.
         """
-        stored = set(candidates) if candidates is not None else set(self._stored())
-        if not stored:
-            return 0
-        for query in references:
-            stored.difference_update(row[0] for row in connection.execute(query))
-        for sha256 in stored:
+        if candidates is None:
+            orphans = set(self._stored())
+            for query in references:
+                orphans.difference_update(row[0] for row in connection.execute(query))
+        else:
+            orphans = {
+                sha256
+                for sha256 in candidates
+                if not any(_refers(connection, query, sha256) for query in references)
+            }
+        for sha256 in orphans:
             self.path(sha256).unlink(missing_ok=True)
-        return len(stored)
+        return len(orphans)
 
     def _stored(self) -> Iterator[str]:
         for folder in self._root.iterdir():
             # Whatever else lies here (`lost+found` of a file system of its own) is not ours.
             if len(folder.name) == 2 and folder.is_dir():
                 yield from (entry.name for entry in folder.iterdir())
+
+
+def _refers(connection: sqlite3.Connection, query: str, sha256: str) -> bool:
+    # The query is a part's own text; written so, SQLite looks the value up in its index.
+    lookup = f"WITH blobs (sha256) AS ({query}) SELECT 1 FROM blobs WHERE sha256 = ? LIMIT 1"  # noqa: S608
+    return connection.execute(lookup, (sha256,)).fetchone() is not None
 
 
 def _sync_directory(path: Path) -> None:

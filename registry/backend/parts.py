@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from registry.backend.context import Context
 
 Claims = Mapping[str, object]
-RecordUpload = Callable[[sqlite3.Connection, Claims, Blob], None]
+RecordUpload = Callable[[sqlite3.Connection, Claims, Blob], Iterable[str] | None]
 """Record an arrived blob inside the transaction that publishes it.
+
+Returns the blobs (SHA-256) that it replaced; after a while those without a reference are collected.
 
 Raises `NotFoundError` when what the URL was made for is gone (404; the blob is dropped) and
 `IntegrityError` when the bytes are not those promised (400).

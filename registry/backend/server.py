@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import logging
 import os
@@ -12,7 +11,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -31,7 +29,6 @@ SERVER_FILE = "server.json"
 
 SHUTDOWN_TIMEOUT_S = 10
 KEEP_ALIVE_S = 100
-MAX_THREADS = 64
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -67,15 +64,6 @@ def serve(
             return
         finally:
             ready_file.unlink(missing_ok=True)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn with threads enough that those that wait for the database starve no other."""
-
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="backend")
-        asyncio.get_running_loop().set_default_executor(threads)
-        await super().serve(sockets)
 
 
 class _StoppedError(Exception):
@@ -115,7 +103,7 @@ def _uvicorn(backend: Backend) -> uvicorn.Server:
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
     )
-    return _Server(config)
+    return uvicorn.Server(config)
 
 
 def _listen(settings: BackendSettings) -> socket.socket:
@@ -161,6 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--entity", default="local", help="the single user's name")
     parser.add_argument("--url-ttl-s", type=int, default=24 * 3600)
     parser.add_argument("--heartbeat-timeout-s", type=float, default=300.0)
+    parser.add_argument("--replaced-grace-s", type=float, default=600.0)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     settings = BackendSettings(
@@ -170,6 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         entity=options.entity,
         url_ttl_s=options.url_ttl_s,
         heartbeat_timeout_s=options.heartbeat_timeout_s,
+        replaced_grace_s=options.replaced_grace_s,
     )
     try:
         serve(settings)

@@ -16,6 +16,7 @@ from registry.backend.graphql.executor import Executor
 from registry.backend.graphql.fields import merge
 from registry.backend.graphql.unknown import UnknownNames
 from registry.backend.parts import Part, RecordUpload
+from registry.backend.replaced import ReplacedBlobs
 from registry.backend.settings import BackendSettings
 from registry.backend.signing import UrlSigner
 from registry.errors import StorageError, UnavailableError
@@ -34,6 +35,7 @@ class Backend:
     database: Database
     blobs: BlobStore
     signer: UrlSigner
+    replaced: ReplacedBlobs
     executor: Executor
     unknown: UnknownNames
     parts: Sequence[Part]
@@ -76,6 +78,7 @@ def open_backend(settings: BackendSettings, parts: Sequence[Part]) -> Iterator[B
             database=database,
             blobs=blobs,
             signer=UrlSigner(credentials.signing_secret, settings.url_ttl_s),
+            replaced=ReplacedBlobs(settings.replaced_grace_s),
             executor=Executor(
                 merge(fields for part in parts for fields in part.field_sets), unknown
             ),

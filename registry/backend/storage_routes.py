@@ -59,11 +59,14 @@ def record_blob(
     """
     try:
         with backend.database.write() as connection:
-            record(connection, claims, blob)
+            replaced = tuple(record(connection, claims, blob) or ())
             backend.blobs.publish(writer, blob)
     except BaseException:
         backend.collect_blobs([blob.sha256])
         raise
+    backend.replaced.add(replaced)
+    if due := backend.replaced.take_due():
+        backend.collect_blobs(due)
 
 
 @get(["/storage/blob/{token:str}", "/storage/blob/{token:str}/{name:path}"])
