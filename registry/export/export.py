@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -160,7 +161,7 @@ class _Job:
             return commit(prepared, self.exports_dir, export, replace=replace)
 
     def _request(self, prepared: Path) -> ChildRequest:
-        threads = len(os.sched_getaffinity(0))
+        threads = _cores()
         weights_bytes = self.source.weights_bytes
         return ChildRequest(
             model_dir=str(self.source.path.absolute()),
@@ -184,6 +185,13 @@ class _Job:
             engine=_ENGINE,
             report=report,
         )
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _refused(report: ParityReport, tolerance: float) -> GateRefusedError:
