@@ -115,13 +115,9 @@ def parse_artifact(text: str) -> ArtifactRef:
 
 
 def _parse_name(text: str) -> ArtifactRef:
-    path, colon, rest = text.partition(":")
-    if colon:
-        selector_text, digest = _split_digest(rest)
-        selector: Selector | None = parse_selector(selector_text)
-    else:
-        path, digest = _split_digest(path)
-        selector = None
+    bare, digest = _split_digest(text)
+    path, colon, rest = bare.partition(":")
+    selector: Selector | None = parse_selector(rest) if colon else None
     names = path.split("/")
     if len(names) > 3:
         raise InvalidReferenceError(f"{text!r} has too many slashes.", hint=_HINT)
