@@ -13,7 +13,7 @@ from litestar.exceptions import HTTPException
 
 from serving.body import read_body, require_json, unless_gone
 from serving.config import ServeConfig
-from serving.data_plane import DataPlane
+from serving.data_plane import DataPlane, version_headers
 from serving.dialects import huggingface
 from serving.errors import (
     InvalidRequestError,
@@ -67,7 +67,7 @@ async def predict(request: AnyRequest, name: str, state: State) -> Response[byte
     facts["model"] = name[:128]
     answered = await plane.predict(name, read, partial(unless_gone, request.receive))
     facts.update(version=answered.version.pinned_name, items=len(answered.values))
-    body = huggingface.shape(answered.task, answered.values, single=answered.inputs.single)
+    body = huggingface.shape(answered.version.task, answered.values, single=answered.inputs.single)
     return Response(msgspec.json.encode(body), media_type=JSON, headers=answered.headers())
 
 
@@ -148,12 +148,22 @@ def _request_id(request: AnyRequest) -> str:
     return cast("dict[str, str]", request.scope)[REQUEST_ID]
 
 
+def _live_version(request: AnyRequest) -> dict[str, str]:
+    """Return the headers that name the version behind the path, where there is one."""
+    fleet: Fleet = request.app.state.fleet
+    try:
+        version = fleet.get(str(request.scope.get("path_params", {}).get("name", ""))).version
+    except UnknownModelError:
+        return {}
+    return version_headers(version) if version else {}
+
+
 def _problem(request: AnyRequest, error: ServingError) -> Response[bytes]:
     return Response(
         problem_body(error, _request_id(request)),
         status_code=error.status,
         media_type=CONTENT_TYPE,
-        headers=dict(problem_headers(error)),
+        headers={**_live_version(request), **dict(problem_headers(error))},
     )
 
 

@@ -43,25 +43,19 @@ class Answered(Generic[InputsT]):
     Attributes:
         inputs: what was asked.
         values: one per item, in order.
-        task: name of the task.
         version: what answered.
         stages_ms: milliseconds of each stage; `total` from admission on.
     """
 
     inputs: InputsT
     values: list[Any]
-    task: str
     version: Prepared
     stages_ms: dict[str, float]
 
     def headers(self) -> dict[str, str]:
         """Return the headers that name the version and the time of each stage."""
         timing = ", ".join(f"{stage};dur={spent:.2f}" for stage, spent in self.stages_ms.items())
-        return {
-            "x-model-version": header_text(self.version.pinned_name),
-            "x-model-digest": self.version.digest,
-            "server-timing": timing,
-        }
+        return {**version_headers(self.version), "server-timing": timing}
 
 
 @dataclass(slots=True)
@@ -124,10 +118,7 @@ class DataPlane:
                 self._inside[name] -= course.items
             course.version = reply.version
             values = _values(course, reply.outcomes)
-            replica = course.deployment.replica
-            worker = replica.worker if replica else None
-            task = reply.version.task or (worker.loaded.task if worker else "")
-            return Answered(inputs, values, task, reply.version, _stages(course))
+            return Answered(inputs, values, reply.version, _stages(course))
         except ServingError as error:
             course.status = error.status
             raise
@@ -171,6 +162,14 @@ class DataPlane:
                 labels=tuple(_top_labels(course.done)),
             )
         )
+
+
+def version_headers(version: Prepared) -> dict[str, str]:
+    """Return the headers that name a version."""
+    return {
+        "x-model-version": header_text(version.pinned_name),
+        "x-model-digest": version.digest,
+    }
 
 
 def header_text(text: str) -> str:

@@ -178,8 +178,9 @@ class Deployment:
             "digest": version.digest if version else None,
             "engine": version.engine if version else None,
             "reason": version.reason if version else None,
-            "task": worker.loaded.task if worker else (version.task if version else None),
+            "task": version.task if version else None,
             "followed": version.followed if version else None,
+            "known_at": version.known_at if version else None,
             "worker_pid": worker.pid if worker else None,
             "crashes": replica.crashes if replica else 0,
             "in_flight": replica.pending if replica else 0,
@@ -202,13 +203,14 @@ class Deployment:
 
         replica = Replica(label, prepared, launch, self._policy)
         await replica.start()
-        self._tell(prepared, "started")
+        self._tell(replica.prepared, "started")
         _log.info(
             "deployment.loaded",
             deployment=self.name,
             version=prepared.pinned_name,
             engine=prepared.engine,
             reason=prepared.reason,
+            known_at=prepared.known_at,
         )
         return replica
 

@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import structlog
 
 from serving.config import RestartPolicy
@@ -74,6 +75,8 @@ class Replica:
             LoadError: the version cannot be loaded; nothing is left running.
         """
         self._worker = await self._launch()
+        # The folder tells the task; a reference alone does not.
+        self.prepared = msgspec.structs.replace(self.prepared, task=self._worker.loaded.task)
         await self._become("ready")
         self._watching = asyncio.create_task(self._watch(self._worker))
 

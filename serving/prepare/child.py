@@ -6,6 +6,7 @@ The only place of serving where the W&B SDK and the exporter are used; it ends w
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import time
 import traceback
@@ -30,6 +31,7 @@ class _Snapshot:
     digest: str
     path: Path
     followed: bool
+    known_at: str | None = None
 
 
 def prepare(reference: str, *, engine: str, settings: registry.Settings) -> Prepared:
@@ -55,20 +57,39 @@ def prepare(reference: str, *, engine: str, settings: registry.Settings) -> Prep
         engine=choice.engine,
         reason=choice.reason,
         followed=snapshot.followed,
+        known_at=snapshot.known_at,
         seconds=time.monotonic() - started,
     )
 
 
 def _snapshot(reference: str, settings: registry.Settings) -> _Snapshot:
     parsed = registry.parse_reference(reference)
-    pulled = registry.pull(reference, settings=settings)
+    pulled = _pull(reference, settings)
     version = pulled.version
     if isinstance(parsed, registry.LocalRef):
         # The digest is a part of the name: the same folder may hold another model tomorrow.
         name = f"{version.collection}@{pulled.digest[:12]}"
         return _Snapshot(name, pulled.digest, pulled.path, followed=False)
     pinned = isinstance(parsed.selector, registry.Version) or parsed.digest is not None
-    return _Snapshot(version.qualified_name, pulled.digest, pulled.path, not pinned)
+    name = version.qualified_name
+    return _Snapshot(name, pulled.digest, pulled.path, not pinned, pulled.known_at)
+
+
+def _pull(reference: str, settings: registry.Settings) -> registry.PulledVersion:
+    """Pull, or take what the cache knew last when the server does not answer.
+
+    A server that is started while W&B is down serves what it served before; `known_at` says so,
+    and following the alias corrects it as soon as W&B answers.
+    """
+    try:
+        return registry.pull(reference, settings=settings)
+    except registry.UnavailableError as error:
+        if settings.offline:
+            raise
+        try:
+            return registry.pull(reference, settings=dataclasses.replace(settings, offline=True))
+        except registry.RegistryError:
+            raise error from None
 
 
 def _report(reference: str, engine: str) -> Report:

@@ -61,7 +61,7 @@ def choose_engine(snapshot: Path, digest: str, *, wanted: str, exports_dir: Path
     except (registry.ExportError, registry.GateRefusedError) as error:
         if wanted == "onnx":
             raise
-        return _torch(snapshot, f"no export within tolerance: {error.message}")
+        return _torch(snapshot, f"no valid export: {error.message}")
 
 
 def _onnx(snapshot: Path, digest: str, exports_dir: Path, *, may_export: bool) -> Choice:

@@ -22,6 +22,8 @@ class Prepared(msgspec.Struct, frozen=True):
         reason: why this engine.
         followed: whether the reference names an alias that may move.
         seconds: how long preparing took.
+        known_at: when the alias was last seen to point here (RFC 3339), if the server could not
+            be asked now and the cache's word was taken; None when the server said so.
     """
 
     reference: str
@@ -33,6 +35,7 @@ class Prepared(msgspec.Struct, frozen=True):
     reason: str
     followed: bool
     seconds: float = 0.0
+    known_at: str | None = None
 
 
 class Refusal(msgspec.Struct, frozen=True):

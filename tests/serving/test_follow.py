@@ -161,6 +161,31 @@ def test_serving_and_following_outlive_the_backend(scene: Scene) -> None:
     until(lambda: scene.live() == "v1", scene.server.tail())
 
 
+def test_a_server_started_while_the_backend_is_down_serves_what_the_cache_knows(
+    scene: Scene, models: tuple[TinyModel, TinyModel]
+) -> None:
+    scene.backend.stop()
+    try:
+        environment = scene.backend.env(
+            scene.home, RUNPORT_CACHE_DIR=str(models[0].cache), RUNPORT_API_TIMEOUT_S="2"
+        )
+        arguments = ("bert=run-bert:best", "--follow-interval", "0.2", "--no-report")
+        with server_process(scene.home, *arguments, environment=environment) as server:
+            facts = server.model()
+            assert facts["state"] == "ready"
+            assert facts["known_at"]
+            answer = httpx.post(f"{server.url}/models/bert", json={"inputs": "a film"})
+            assert answer.headers["x-model-version"] == facts["version"]
+            scene.backend.start()
+            server.wait_for("follow.looks_again")
+            scene.promote("v1")
+            until(lambda: server.model()["version"].endswith(":v1"), server.tail())
+            assert server.model()["known_at"] is None
+    finally:
+        if scene.backend.process is None:
+            scene.backend.start()
+
+
 def test_a_killed_watcher_is_started_again(scene: Scene) -> None:
     until(lambda: scene.children("serving.follow_child"), scene.server.tail())
     (watcher,) = scene.children("serving.follow_child")

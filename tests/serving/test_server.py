@@ -146,6 +146,21 @@ def test_the_predict_command(server: ServerProcess, tmp_path: Path) -> None:
     assert "registry serve" in refused.stderr
 
 
+def test_torch_serves_what_it_is_asked_to(
+    server: ServerProcess, models: tuple[TinyModel, TinyModel], tmp_path: Path
+) -> None:
+    arguments = (f"bert={models[0].snapshot}", "--engine", "torch", "--no-report")
+    with server_process(tmp_path, *arguments) as torch_server:
+        model = torch_server.model()
+        assert model["engine"] == "torch"
+        assert "--engine torch" in model["reason"]
+        assert model["digest"] == server.model()["digest"]
+        ours, theirs = predict(torch_server, TEXTS).json(), predict(server, TEXTS).json()
+        for (mine,), (other,) in zip(ours, theirs, strict=True):
+            assert mine["label"] == other["label"]
+            assert mine["score"] == pytest.approx(other["score"], abs=1e-4)
+
+
 def test_a_killed_worker_comes_back_and_its_version_with_it(
     models: tuple[TinyModel, TinyModel], tmp_path: Path
 ) -> None:
@@ -263,6 +278,27 @@ def test_workers_die_with_a_killed_server(
         worker = psutil.Process(server.model()["worker_pid"])
         assert server.stop(signal.SIGKILL) == -signal.SIGKILL
         assert not psutil.wait_procs([worker], timeout=30)[1]
+
+
+def test_a_signal_during_the_start_calls_it_off(
+    models: tuple[TinyModel, TinyModel], tmp_path: Path
+) -> None:
+    """The export takes seconds: the signal comes in the middle of it."""
+    with server_process(tmp_path, f"bert={models[0].snapshot}", ready=False) as server:
+        url = server.wait_for("serve.listening")["url"]
+        children = psutil.Process(server.process.pid).children
+        deadline = time.monotonic() + 30
+        while not any("serving.prepare.child" in child.cmdline() for child in children()):
+            assert time.monotonic() < deadline
+        assert httpx.get(f"{url}/livez").status_code == 200
+        assert httpx.get(f"{url}/readyz").status_code == 503
+        early = httpx.post(f"{url}/models/bert", json={"inputs": "a"})
+        assert early.status_code == 503
+        assert early.json()["error_type"] == "not-ready"
+        assert early.headers["retry-after"]
+        family = psutil.Process(server.process.pid).children(recursive=True)
+        assert server.stop() == 0
+        assert not psutil.wait_procs(family, timeout=30)[1]
 
 
 def ends(tmp_path: Path, *arguments: str) -> tuple[int, str]:
