@@ -39,22 +39,12 @@ def made_names_and_project() -> None:
     assert run.name.rpartition("-")[2].isdigit(), run.name
     assert run.entity == wandb.Api().default_entity
     assert run.url == f"{os.environ['WANDB_BASE_URL']}/{run.entity}/{PROJECT}/runs/{run.id}"
-    stop_by_api(run)
     run.finish()
     other = wandb.init(entity="a-team", project=PROJECT)
     other.log({"x": 1})
     other.finish()
     assert [r.id for r in wandb.Api().runs(f"a-team/{PROJECT}")] == [other.id]
     assert "a-team" in wandb.Api().viewer.teams
-
-
-def stop_by_api(run) -> None:
-    read = wandb.Api().run(f"{PROJECT}/{run.id}")
-    assert read.state == "running"
-    if not hasattr(read, "stop"):
-        return
-    read.stop()
-    assert wandb.Api().run(f"{PROJECT}/{run.id}").state == "running"
 
 
 def overwritten() -> None:
@@ -142,14 +132,21 @@ def many_at_once() -> None:
 
 
 if __name__ == "__main__":
-    run_steps(
-        [
-            made_names_and_project,
-            overwritten,
-            auto_resume_and_groups,
-            offline_sync,
-            login,
-            pending,
-            many_at_once,
-        ]
+    stopped = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("runs_stopped.py")), f"{PROJECT}-stopped"]
     )
+    try:
+        run_steps(
+            [
+                made_names_and_project,
+                overwritten,
+                auto_resume_and_groups,
+                offline_sync,
+                login,
+                pending,
+                many_at_once,
+            ]
+        )
+        assert stopped.wait(90) == 0, "runs_stopped failed"
+    finally:
+        stopped.kill()
