@@ -14,7 +14,7 @@ from litestar.response import Stream
 
 from registry.backend.artifacts.collections import find_collection
 from registry.backend.artifacts.manifests import digest_base64
-from registry.backend.responses import AnyRequest, backend_of, require_key
+from registry.backend.responses import AnyRequest, backend_of, path_parameter, require_key
 from registry.backend.runs.lookup import project_row
 from registry.backend.service import Backend
 from registry.backend.storage_routes import send_blob
@@ -22,9 +22,9 @@ from registry.errors import NotFoundError
 
 
 @get("/artifactsV2/{rest:path}", guards=[require_key])
-async def file_by_digest(request: AnyRequest, rest: str) -> Stream:
+async def file_by_digest(request: AnyRequest) -> Stream:
     """Send a file: `region/entity/project/collection[/version id]/birth id/digest/name`."""
-    parts = rest.strip("/").split("/")
+    parts = path_parameter(request, "rest").strip("/").split("/")
     if len(parts) < 6:
         raise NotFoundError("Not an artifact file's address.")
     entity, project, collection = (unquote(part) for part in parts[1:4])
@@ -36,9 +36,11 @@ async def file_by_digest(request: AnyRequest, rest: str) -> Stream:
 
 
 @get("/artifacts/{entity:str}/{hexadecimal:str}", guards=[require_key])
-async def file_of_entity(request: AnyRequest, entity: str, hexadecimal: str) -> Stream:
+async def file_of_entity(request: AnyRequest) -> Stream:
     """Send a file of one of the entity's projects by its digest alone (the old layout)."""
     backend = backend_of(request)
+    entity = path_parameter(request, "entity")
+    hexadecimal = path_parameter(request, "hexadecimal")
     sha256 = await asyncio.to_thread(_find_in_entity, backend, entity, hexadecimal)
     return send_blob(request, backend.blobs.path(sha256), hexadecimal, None)
 
