@@ -217,5 +217,7 @@ def _leave_running(console: Console, folder: Path, servers: list[Server]) -> Non
     data = shlex.quote(str(folder / "data" / "backend"))
     pids = " ".join(str(server.process.pid) for server in reversed(servers))
     console.print("Left running. In this shell:", highlight=False)
-    console.print(f'  eval "$(.venv/bin/registry backend env --data {data})"', highlight=False)
+    console.print(
+        f'  eval "$(.venv/bin/registry backend env --data {data})"', highlight=False, soft_wrap=True
+    )
     console.print(f"  kill {pids}    # stops both", highlight=False)

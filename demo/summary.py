@@ -48,9 +48,14 @@ def print_summary(console: Console, outcome: Outcome) -> None:
     console.print(steps)
     _print_requests(console, outcome)
     _print_reported(console, outcome)
-    console.print(f"Runs and artifacts   {outcome.backend_url}", highlight=False)
-    console.print(f"Predictions          {outcome.url}/models/bert", highlight=False)
-    console.print(f"Prometheus           {outcome.url}/metrics", highlight=False)
+    addresses = {
+        "Runs and artifacts": outcome.backend_url,
+        **{f"Reported for {run['used'][0]}": run["url"] for run in outcome.reported},
+        "Predictions": f"{outcome.url}/models/bert",
+        "Prometheus": f"{outcome.url}/metrics",
+    }
+    for what, address in addresses.items():
+        console.print(f"{what:28} {address}", highlight=False, soft_wrap=True)
 
 
 def _print_requests(console: Console, outcome: Outcome) -> None:
@@ -63,10 +68,10 @@ def _print_requests(console: Console, outcome: Outcome) -> None:
 
 def _print_reported(console: Console, outcome: Outcome) -> None:
     title = "Reported to W&B (job_type inference)"
-    table = Table("version", "requests", "errors", "p50 ms", "p95 ms", "run", title=title)
+    table = Table("version", "requests", "errors", "p50 ms", "p95 ms", title=title)
     table.title_justify = "left"
     for run in outcome.reported:
         version = ", ".join(run["used"])
         latency = [f"{run[key]:.1f}" if run[key] else "-" for key in ("p50_ms", "p95_ms")]
-        table.add_row(version, str(run["requests"]), str(run["errors"]), *latency, run["url"])
+        table.add_row(version, str(run["requests"]), str(run["errors"]), *latency)
     console.print(table)
