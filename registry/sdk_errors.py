@@ -13,7 +13,10 @@ _AUTH_WORDS = (
     "401", "403", "permission", "unauthorized", "not logged in", "api key", "api_key",
     "no authentication", "relogin", "wandb login", "forbidden",
 )  # fmt: skip
+_LATE_WORDS = ("timed out", "timeout", "did not respond", "deadline exceeded")
+_NETWORK_WORDS = ("connection refused", "dial tcp", "no such host", "network", "unreachable")
 _MISSING_WORDS = ("not found", "could not find", "404", "does not exist", "unable to parse")
+_NETWORK_HINT = "Is the W&B server reachable? Cached versions work with --offline."
 _LOGIN_HINT = "Run `wandb login`, or set WANDB_API_KEY (and WANDB_BASE_URL for your own server)."
 
 
@@ -33,20 +36,20 @@ def translate(error: Exception, action: str) -> RegistryError:
         return UnavailableError(
             f"Could not {action}: no answer in time.", hint="Try again, or work with --offline."
         )
+    if any(word in lowered for word in _NETWORK_WORDS):
+        return UnavailableError(f"Could not {action}: {text}", hint=_NETWORK_HINT)
+    # The SDK calls a server that is away an AuthenticationError too, so this comes last.
     if "AuthenticationError" in names or any(word in lowered for word in _AUTH_WORDS):
         return AuthError(f"Could not {action}: {text}", hint=_LOGIN_HINT)
     if any(word in lowered for word in _MISSING_WORDS):
         return NotFoundError(
             f"Could not {action}: {text}", hint="`registry list` shows what there is."
         )
-    return UnavailableError(
-        f"Could not {action}: {text}",
-        hint="Is the W&B server reachable? Cached versions work with --offline.",
-    )
+    return UnavailableError(f"Could not {action}: {text}", hint=_NETWORK_HINT)
 
 
 def _is_timeout(error: Exception, lowered: str) -> bool:
-    return isinstance(error, TimeoutError) or "timed out" in lowered or "timeout" in lowered
+    return isinstance(error, TimeoutError) or any(word in lowered for word in _LATE_WORDS)
 
 
 def _one_line(text: str) -> str:
