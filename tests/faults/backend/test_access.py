@@ -31,8 +31,22 @@ PUBLIC = {
     "/storage/upload/{token}/{name}": "the signed URL is the right",
     "/storage/blob/{token}": "the signed URL is the right",
     "/storage/blob/{token}/{name}": "the signed URL is the right",
+    "/_runport/style.css": "the same for everybody",
+    "/": "page",
+    "/{entity}": "page",
+    "/{entity}/{project}": "page",
+    "/{entity}/{project}/overview": "page",
+    "/{entity}/{project}/workspace": "page",
+    "/{entity}/{project}/runs/{run}": "page",
+    "/{entity}/{project}/runs/{run}/{tab}": "page",
+    "/{entity}/{project}/artifacts/{kind}/{collection}": "page",
+    "/{entity}/{project}/artifacts/{kind}/{collection}/{version}": "page",
+    "/{entity}/{project}/artifacts/{kind}/{collection}/{version}/{tab}": "page",
 }
-"""Reviewed: routes that answer without a key, each with the reason."""
+"""Reviewed: routes that answer without a key, each with the reason.
+
+Pages are read-only, on loopback names alone, and run no script: see `docs/backend-pages.md`.
+"""
 
 CONTENT = b"what only the key's holder may read"
 
@@ -78,6 +92,11 @@ def test_every_route_asks_for_the_key(sturdy: BackendProcess, tmp_path: Path) ->
     paths = {path for _, path in routes}
     assert {"/graphql", "/files/{entity}/{project}/{run}/file_stream"} <= paths
     guarded = [(method, path) for method, path in routes if path not in PUBLIC]
+    public = {(method, path) for method, path in routes if path in PUBLIC}
+    assert {path for method, path in public if method not in ("GET", "HEAD")} == {
+        "/storage/upload/{token}",
+        "/storage/upload/{token}/{name}",
+    }
     assert len(guarded) >= 3
     wrong = sturdy.api_key[:-1] + ("a" if sturdy.api_key[-1] != "a" else "b")
     attempts = (
