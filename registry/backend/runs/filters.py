@@ -76,7 +76,10 @@ class RunView:
         return keys
 
     def value(self, path: str) -> Any:
-        """Return what a filter's path means for this run; None when it has no such thing."""
+        """Return what a filter's path means for this run; None when it has no such thing.
+
+        Times are whole seconds, as the API shows them, so that a time read from it is equal.
+        """
         head, _, rest = path.partition(".")
         head = _SPELLINGS.get(head, head)
         if head in _COLUMNS and not rest:
@@ -88,6 +91,11 @@ class RunView:
         if head == "user":
             return self._user
         return self._document_value(head, rest)
+
+    def order_value(self, path: str) -> Any:
+        """Return what an order's path means: as for filters, but times to the microsecond."""
+        column = _TIMES.get(_SPELLINGS.get(path, path))
+        return parse_text(self.row[column]) if column else self.value(path)
 
     def _document_value(self, head: str, rest: str) -> Any:
         if head == "tags":
@@ -254,7 +262,7 @@ def order_runs(runs: Sequence[RunView], order: str | None) -> list[RunView]:
     ordered = sorted(runs, key=lambda run: int(run.row["id"]))
     for term in reversed([part.strip() for part in (order or "+created_at").split(",")]):
         path = term.lstrip("+-")
-        present = [(run.value(path), run) for run in ordered]
+        present = [(run.order_value(path), run) for run in ordered]
         missing = [run for value, run in present if value is None]
         there = [(value, run) for value, run in present if value is not None]
         there.sort(key=lambda pair: _sort_key(pair[0]), reverse=term.startswith("-"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.backend_process import BackendProcess, backend_process, run_flow
-from tests.e2e.backend.interpreters import interpreters
+from tests.e2e.backend.interpreters import NEWEST, interpreters
 from tests.e2e.backend.reviewed_unknown import unreviewed
 
 FLOWS = Path(__file__).parent / "flows"
@@ -17,11 +17,16 @@ STATE = """query($project: String, $run: String!) {
 
 
 @pytest.mark.parametrize("python", interpreters())
-@pytest.mark.parametrize("flow", ["runs_lifecycle", "runs_special"])
+@pytest.mark.parametrize("flow", ["runs_lifecycle", "runs_special", "runs_wide"])
 def test_flow(shared_backend: BackendProcess, python: Path, flow: str, tmp_path: Path) -> None:
     project = f"{flow}-{python.parents[1].name.strip('.')}"
     run_flow(shared_backend, python, FLOWS / f"{flow}.py", tmp_path, project)
     assert unreviewed(shared_backend.unknown()) == []
+
+
+def test_a_run_is_stopped(shared_backend: BackendProcess, tmp_path: Path) -> None:
+    # The newest SDK alone: it asks every 15 seconds, the oldest needs 30.
+    run_flow(shared_backend, NEWEST, FLOWS / "runs_stopped.py", tmp_path, "runs-stopped")
 
 
 def test_a_silent_run_has_crashed_until_it_speaks_again(tmp_path: Path) -> None:
