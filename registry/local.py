@@ -44,10 +44,11 @@ def take_in_folder(store: Store, folder: Path, selection: Selection) -> PulledVe
         )
     files: dict[str, str] = {}
     sizes: dict[str, int] = {}
-    for entry in plan.wanted:
-        check_content(str(folder), entry.path, folder / entry.path)
-        files[entry.path], sizes[entry.path] = _take(store, folder / entry.path, entry)
-    digest, path = build_snapshot(store.layout, files)
+    with store.claims.pulling(entry.size_bytes for entry in plan.wanted):
+        for entry in plan.wanted:
+            check_content(str(folder), entry.path, folder / entry.path)
+            files[entry.path], sizes[entry.path] = _take(store, folder / entry.path, entry)
+        digest, path = build_snapshot(store.layout, files)
     stored = tuple(
         FileEntry(name, sizes[name], Digest("sha256", sha256)) for name, sha256 in files.items()
     )

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.config import Settings
-from registry.content import Selection, Skipped, check_content, plan_files
+from registry.content import Plan, Selection, Skipped, check_content, plan_files
 from registry.errors import IntegrityError, NotFoundError, OfflineError, StorageError
 from registry.local import take_in_folder
 from registry.pulled import PulledVersion
@@ -82,6 +82,7 @@ def pull(
         known = None if refresh else job.without_server()
         pulled = known or job.with_server(hub, progress, limits)
         _check_digest(parsed, pulled)
+    store.marks.touch(pulled.digest)
     return replace(pulled, seconds=time.monotonic() - began_s)
 
 
@@ -196,6 +197,19 @@ class _Pull:
             raise NotFoundError(
                 f"{name} holds no file that was asked for.", hint=_left_out(plan.skipped)
             )
+        # What is found here now, or arrives, must still be here at the commit.
+        with self.store.claims.pulling(file.size_bytes for file in plan.wanted):
+            return self._fetch_planned(hub, replace(version, files=files), plan, progress, limits)
+
+    def _fetch_planned(
+        self,
+        hub: Hub,
+        version: ArtifactVersion,
+        plan: Plan,
+        progress: Progress | None,
+        limits: Limits | None,
+    ) -> PulledVersion:
+        name = version.qualified_name
         here = {
             file.path: sha256
             for file in plan.wanted
@@ -205,10 +219,9 @@ class _Pull:
         fetched_bytes = self._download(hub, version, missing, here, progress, limits)
         for path, sha256 in here.items():
             check_content(name, path, self.store.layout.blob(sha256))
-        whole = replace(version, files=files)
-        committed = self.store.commit(whole, self.selection.key, here, plan.skipped)
+        committed = self.store.commit(version, self.selection.key, here, plan.skipped)
         return PulledVersion(
-            whole,
+            version,
             committed.path,
             committed.record.snapshot,
             cached=not fetched_bytes,

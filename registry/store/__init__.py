@@ -1,8 +1,9 @@
 """The content-addressed cache: what is in it was verified, and stays as it was.
 
 `Store` joins its parts: blobs (bytes), snapshots (folders of blobs), records
-(the commit of a version), ingest (bytes on their way in). A version is visible
-when its record is, and its record is written last.
+(the commit of a version), ingest (bytes on their way in), claims and marks (what
+must stay, and what may go first). A version is visible when its record is, and its
+record is written last.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from pathlib import Path
 
 from registry.content import Skipped
 from registry.store.blobs import Blobs, sha256_of
+from registry.store.claims import Claims
 from registry.store.durable import make_folder, storage_errors
 from registry.store.ingest import Ingest
 from registry.store.layout import Layout
 from registry.store.locks import single_flight
+from registry.store.marks import Marks
 from registry.store.records import Records, StoredFile, VersionRecord, now_text
 from registry.store.snapshots import build_snapshot
 from registry.versions import ArtifactVersion
@@ -56,6 +59,8 @@ class Store:
         self.records = Records(self.layout, server)
         self.blobs = Blobs(self.layout)
         self.ingest = Ingest(self.layout.ingest)
+        self.claims = Claims(self.layout)
+        self.marks = Marks(self.layout)
         self._server = server
 
     def find(

@@ -11,24 +11,21 @@ into one file even where locks do nothing.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
-import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from registry.store.durable import make_folder, storage_errors
+from registry.store.owners import is_gone, owner_mark
 from registry.versions import Digest
 
 BLOCK_BYTES = 1024 * 1024
 """What an interruption loses at most, per connection."""
 
-_ABANDONED_S = 3600.0
 _counter = itertools.count()
 
 
@@ -60,6 +57,7 @@ class Partial:
         self._descriptor = descriptor
         self._done = done
         self._changed = threading.Condition()
+        self._writing = threading.Lock()
         self._failure: BaseException | None = None
 
     def missing(self, limit_bytes: int) -> list[tuple[int, int]]:
@@ -88,9 +86,12 @@ class Partial:
         end = offset + len(data)
         with storage_errors(f"write {self.path.name}"):
             view = memoryview(data)
-            while view:
-                written = os.pwrite(self._descriptor, view, end - len(view))
-                view = view[written:]
+            # The kernel lets one thread at a time write into a file; those that wait
+            # for it spin, and the processor's time is what the checksums need.
+            with self._writing:
+                while view:
+                    written = os.pwrite(self._descriptor, view, end - len(view))
+                    view = view[written:]
             first, last = offset // BLOCK_BYTES, end // BLOCK_BYTES
             if end == self.size_bytes and end % BLOCK_BYTES:
                 last += 1
@@ -111,14 +112,17 @@ class Partial:
             BaseException: what `fail` was given, when the transfer gave up.
             StorageError: the disk refuses.
         """
+        buffer = memoryview(bytearray(min(BLOCK_BYTES, self.size_bytes)))
         for index in range(len(self._done)):
             with self._changed:
                 self._changed.wait_for(lambda i=index: self._done[i] or self._failure)  # type: ignore[misc]
                 if not self._done[index] and self._failure is not None:
                     raise self._failure
+            block = buffer[: block_length(self.size_bytes, index)]
             with storage_errors(f"read {self.path.name}"):
-                length = block_length(self.size_bytes, index)
-                hasher.update(os.pread(self._descriptor, length, index * BLOCK_BYTES))
+                count = os.preadv(self._descriptor, [block], index * BLOCK_BYTES)
+            # A file cut short by somebody else ends early; its digest then is wrong.
+            hasher.update(block[:count])
 
     def fail(self, error: BaseException) -> None:
         """Wake whoever waits for blocks that will not come."""
@@ -167,7 +171,7 @@ class Ingest:
         key = f"{digest.algorithm}-{digest.hex}-{size_bytes}"
         with storage_errors(f"write into {self._folder}"):
             make_folder(self._folder)
-            path = self._folder / f"{key}.{_owner()}.{next(_counter)}.part"
+            path = self._folder / f"{key}.{owner_mark()}.{next(_counter)}.part"
             for left in self._unowned(key):
                 with suppress(FileNotFoundError):
                     os.rename(left, path)
@@ -191,7 +195,7 @@ class Ingest:
     def _unowned(self, key: str) -> Iterator[Path]:
         yield self._folder / f"{key}.part"
         for path in sorted(self._folder.glob(f"{key}.*.part")):
-            if _is_abandoned(path):
+            if is_idle(path):
                 yield path
 
 
@@ -220,36 +224,12 @@ def _open_partial(path: Path, size_bytes: int) -> Partial:
     return Partial(path, size_bytes, descriptor, done)
 
 
-def _machine() -> str:
-    # Containers may share a host name and a cache volume; their process
-    # namespaces tell them apart, and the boot id tells a restart.
-    marks = [socket.gethostname()]
-    with suppress(OSError):
-        marks.append(Path("/proc/sys/kernel/random/boot_id").read_text())
-        marks.append(str(os.stat("/proc/self/ns/pid").st_ino))
-    return hashlib.sha256("\n".join(marks).encode()).hexdigest()[:12]
-
-
-def _started(pid: int) -> str | None:
-    """Return when the process started (in clock ticks), or None if it is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return None
-
-
-def _owner() -> str:
-    return f"{_machine()}.{os.getpid()}.{_started(os.getpid())}"
-
-
-def _is_abandoned(path: Path) -> bool:
+def is_idle(path: Path) -> bool:
+    """Whether no living process writes into this partial file."""
     marks = path.name.split(".")
-    if len(marks) != 6 or not marks[2].isdigit():
-        return False
-    _, machine, pid, started, _, _ = marks
-    if machine == _machine():
-        return _started(int(pid)) != started
+    if len(marks) != 6:
+        return len(marks) == 2
     try:
-        return time.time() - path.stat().st_mtime > _ABANDONED_S
+        return is_gone(".".join(marks[1:4]), path.stat().st_mtime)
     except OSError:
         return False

@@ -9,6 +9,10 @@ exports/                   owned by registry.export
 ingest/                    bytes on their way in
 quarantine/                bytes that turned out wrong
 locks/                     they save work; renames keep truth
+leases/                    who needs what now (see claims)
+used/<digest>              its time is that of the last use
+pins/<digest>              never pruned
+trash/                     renamed out of the way, being deleted
 """
 
 from __future__ import annotations
@@ -70,13 +74,38 @@ class Layout:
         return self.root / "locks"
 
     @property
+    def leases(self) -> Path:
+        """Folder of the claims of running processes."""
+        return self.root / "leases"
+
+    @property
+    def used(self) -> Path:
+        """Folder of notes of last uses."""
+        return self.root / "used"
+
+    @property
+    def pins(self) -> Path:
+        """Folder of pins."""
+        return self.root / "pins"
+
+    @property
+    def trash(self) -> Path:
+        """Folder of what is being deleted."""
+        return self.root / "trash"
+
+    @property
+    def blobs(self) -> Path:
+        """Folder of all blobs."""
+        return self.root / "blobs" / "sha256"
+
+    @property
     def versions(self) -> Path:
         """Folder of all version records."""
         return self.root / "versions"
 
     def blob(self, sha256: str) -> Path:
         """Path of the blob with this SHA-256 (64 hexadecimal digits)."""
-        return self.root / "blobs" / "sha256" / sha256[:2] / sha256
+        return self.blobs / sha256[:2] / sha256
 
     def digest_entry(self, digest: Digest, size_bytes: int) -> Path:
         """Path of the note that says which blob has this W&B digest and size."""
