@@ -159,6 +159,20 @@ def artifact_aliases(connection: sqlite3.Connection, artifact_id: int) -> list[s
     ).fetchall()
 
 
+def link_numbers(connection: sqlite3.Connection, artifact_id: int) -> list[sqlite3.Row]:
+    """Return rows (`id`, `alias`, `collection_id`) with a version's number (`v3`) in portfolios.
+
+    SDKs read a link's number from among the aliases: without it they take the source's.
+    """
+    return connection.execute(
+        "SELECT -artifact_memberships.id AS id, 'v' || version_index AS alias, collection_id"
+        " FROM artifact_memberships JOIN artifact_collections"
+        " ON artifact_collections.id = collection_id"
+        " WHERE artifact_id = ? AND kind = 'PORTFOLIO' ORDER BY artifact_memberships.id",
+        (artifact_id,),
+    ).fetchall()
+
+
 def list_memberships(connection: sqlite3.Connection, artifact_id: int) -> list[sqlite3.Row]:
     """Return the memberships of a version, oldest first: its own sequence, then links."""
     return connection.execute(

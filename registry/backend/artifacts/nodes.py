@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from registry.backend.artifacts.collections import CollectionKind, get_collection
 from registry.backend.artifacts.versions import get_artifact
@@ -100,16 +100,21 @@ def made_project(context: Context, entity: str | None, project: str | None) -> s
 
 
 def alias_names(
-    inputs: list[dict[str, str]] | None, collection_name: str | None = None
+    inputs: Sequence[dict[str, str] | str] | None, collection_name: str | None = None
 ) -> tuple[str, ...]:
-    """Return aliases of inputs `{alias, artifactCollectionName}`, of one collection if given."""
-    return tuple(
-        item["alias"]
-        for item in inputs or ()
-        if collection_name in (None, item.get("artifactCollectionName", collection_name))
-    )
+    """Return aliases of inputs `{alias, artifactCollectionName}`, of one collection if given.
+
+    SDKs before 0.27 send bare names in one place.
+    """
+    names = []
+    for item in inputs or ():
+        if isinstance(item, str):
+            names.append(item)
+        elif collection_name in (None, item.get("artifactCollectionName", collection_name)):
+            names.append(item["alias"])
+    return tuple(names)
 
 
-def tag_names(inputs: list[dict[str, str]] | None) -> tuple[str, ...]:
-    """Return the names in inputs `{tagName}`."""
-    return tuple(item["tagName"] for item in inputs or ())
+def tag_names(inputs: Sequence[dict[str, str] | str] | None) -> tuple[str, ...]:
+    """Return the names in inputs `{tagName}`, or bare names."""
+    return tuple(item if isinstance(item, str) else item["tagName"] for item in inputs or ())

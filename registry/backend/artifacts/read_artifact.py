@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from registry.backend.artifacts.aliases import (
     artifact_aliases,
+    link_numbers,
     list_memberships,
     membership_aliases,
     resolve_name,
@@ -143,7 +144,9 @@ def _tags(context: Context, artifact: Row) -> list[dict[str, object]]:
 
 @FIELDS.on("Artifact", "aliases")
 def _aliases(context: Context, artifact: Row) -> list[Node]:
-    return [alias_node(row) for row in artifact_aliases(context.connection, artifact["id"])]
+    named = artifact_aliases(context.connection, artifact["id"])
+    numbered = link_numbers(context.connection, artifact["id"])
+    return [alias_node(row) for row in [*named, *numbered]]
 
 
 @FIELDS.on("Artifact", "artifactMemberships")

@@ -147,7 +147,13 @@ def _collection_of_project(context: Context, project: Row, *, name: str) -> Node
     return collection_node(row) if row else None
 
 
-@FIELDS.on("ArtifactType", "artifactCollection", "artifactSequence")
+@FIELDS.on("ArtifactType", "artifactSequence")
+def _sequence_of_type(context: Context, kind: Row, *, name: str) -> Node | None:
+    node = _collection_of_type(context, kind, name=name)
+    return node if isinstance(node, Node) and node.typename == "ArtifactSequence" else None
+
+
+@FIELDS.on("ArtifactType", "artifactCollection")
 def _collection_of_type(context: Context, kind: Row, *, name: str) -> Node | None:
     row = find_collection(context.connection, kind["project_id"], name)
     return collection_node(row) if row and row["type_id"] == kind["id"] else None

@@ -54,7 +54,7 @@ FIELDS.constants(
     "OrganizationEntity",
     {"__typename": "Entity", "entityType": "organization", "isTeam": False, "user": None},
 )
-FIELDS.constants("Entity", {"user": None, "xxhashDigestsEnabled": False})
+FIELDS.constants("Entity", {"user": None, "xxhashDigestsEnabled": True})
 FIELDS.constants("Project", {"members": [], "teamMembers": []})
 
 

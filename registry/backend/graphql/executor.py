@@ -160,7 +160,10 @@ class _Run:
             return self._public_name(typename)
         value = self._resolve(typename, source, node)
         selections = [n.selection_set for n in nodes if n.selection_set]
-        return self._shape(value, selections, f"{typename}.{name}", depth)
+        fallback = f"{typename}.{name}"
+        if typename == "Mutation":
+            fallback = f"{name[:1].upper()}{name[1:]}Payload"
+        return self._shape(value, selections, fallback, depth)
 
     def _public_name(self, typename: str) -> object:
         """Return what clients see: types that differ only inside declare a `__typename`."""

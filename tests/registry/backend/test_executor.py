@@ -92,7 +92,7 @@ def test_absent_variables_leave_the_default(ask) -> None:
 def test_input_as_one_variable(ask) -> None:
     text = "mutation($input: I!) { result: makeThing(input: $input) { made __typename } }"
     answer = ask(text, input={"entityName": "e", "size": 3})
-    assert answer == {"result": {"made": "e:3", "__typename": "Mutation.makeThing"}}
+    assert answer == {"result": {"made": "e:3", "__typename": "MakeThingPayload"}}
 
 
 def test_type_conditions_hold_for_distinguished_types_only(ask) -> None:

@@ -7,6 +7,7 @@ where it is by the usual `WANDB_*` variables, and that fails by itself.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,12 +52,21 @@ def log(run: wandb.Run, artifact: wandb.Artifact, **arguments) -> wandb.Artifact
     return run.log_artifact(artifact, **arguments).wait(timeout=60)
 
 
+def wait_for(name: str, timeout_s: float = 60) -> None:
+    """Wait until another thread's or process's version `name` is committed."""
+    deadline = time.monotonic() + timeout_s
+    while not wandb.Api().artifact_exists(path_of(name)):
+        assert time.monotonic() < deadline, f"{name} did not appear"
+        time.sleep(0.05)
+
+
 @contextmanager
 def refused(*kinds: type[BaseException]) -> Iterator[None]:
-    """Expect the block to raise one of `kinds`."""
+    """Expect the block to raise one of `kinds`; by default what the SDK makes of a refusal."""
+    expected = kinds or (wandb.errors.CommError, ValueError)
     try:
         yield
-    except kinds or (wandb.errors.CommError, ValueError):
+    except expected:
         return
     raise AssertionError("was not refused")
 

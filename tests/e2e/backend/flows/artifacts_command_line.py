@@ -19,6 +19,7 @@ def command(*arguments: str) -> str:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
+        env={**os.environ, "WANDB_SILENT": "false"},
     )
     assert done.returncode == 0, done.stdout
     return done.stdout

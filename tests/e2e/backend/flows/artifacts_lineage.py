@@ -93,8 +93,11 @@ def linked_into_a_portfolio(user: str) -> None:
     source = api.artifact(path_of("model:v1"))
     source.link(path_of("shelf"), aliases=["top"])
     linked = api.artifact(path_of("shelf:top"))
-    same((linked.name, linked.is_link, linked.source_name), ("shelf:v0", True, "model:v1"))
+    same((linked.version, linked.is_link, linked.source_name), ("v0", True, "model:v1"))
     same(linked.source_artifact.name, "model:v1")
+    linked.metadata["seen"] = True
+    linked.save()
+    same((linked.version, api.artifact(path_of("model:v1")).metadata["seen"]), ("v0", True))
     same([a.name for a in api.artifact(path_of("model:v1")).linked_artifacts], ["shelf:v0"])
     same(api.artifact_collection("model", path_of("shelf")).is_sequence(), False)
     api.artifact(path_of("model:v2")).link(path_of("shelf"))
