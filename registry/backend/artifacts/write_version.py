@@ -35,6 +35,7 @@ from registry.backend.artifacts.versions import (
     begin_version,
     delete_abandoned,
     get_artifact,
+    version_blobs,
 )
 from registry.backend.context import Context
 from registry.backend.graphql.errors import OperationError
@@ -238,6 +239,7 @@ def _create_artifact_manifest(
     type: str = ManifestKind.FULL,
 ) -> Mapping[str, object]:
     artifact = get_pending(context.connection, decode_id("Artifact", artifact_id))
+    before = version_blobs(context.connection, artifact["id"])
     manifest_id = add_manifest(
         context.connection,
         artifact["id"],
@@ -245,6 +247,7 @@ def _create_artifact_manifest(
         base_artifact_id=decode_id("Artifact", base_artifact_id),
         md5=digest,
     )
+    _drop(context, before - version_blobs(context.connection, artifact["id"]))
     return {"artifactManifest": _manifest(context, manifest_id, name, digest)}
 
 
