@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 from litestar import Response, get, post
 
 from registry.backend.context import Context
@@ -17,12 +18,12 @@ from registry.backend.streams import read_body
 
 
 @post("/graphql", guards=[require_key], status_code=200)
-async def graphql(request: AnyRequest) -> Response[dict[str, object]]:
-    """Run one GraphQL operation in a thread."""
+async def graphql(request: AnyRequest) -> Response[bytes]:
+    """Run one GraphQL operation, and encode its answer, in a thread."""
     backend = backend_of(request)
     body = await read_body(request, backend.settings.max_document_bytes)
-    status, answer = await asyncio.to_thread(answer_operation, backend, base_url_of(request), body)
-    return Response(answer, status_code=status)
+    status, answer = await asyncio.to_thread(_answer_encoded, backend, base_url_of(request), body)
+    return Response(answer, status_code=status, media_type="application/json")
 
 
 @get("/_runport/unknown", guards=[require_key])
@@ -48,6 +49,11 @@ def answer_operation(backend: Backend, base_url: str, body: bytes) -> tuple[int,
         if status in (403, 404, 500):
             status = 200
         return status, {"data": None, "errors": [{"message": message}]}
+
+
+def _answer_encoded(backend: Backend, base_url: str, body: bytes) -> tuple[int, bytes]:
+    status, answer = answer_operation(backend, base_url, body)
+    return status, msgspec.json.encode(answer)
 
 
 def _parse(body: bytes) -> tuple[str, dict[str, Any], str | None]:
