@@ -43,7 +43,7 @@ class Draft:
         return manifest_of(contents)
 
 
-def manifest_of(contents: Mapping[str, object]) -> bytes:
+def manifest_of(contents: object) -> bytes:
     document = {
         "version": 1,
         "storagePolicy": "wandb-storage-policy-v1",
@@ -215,7 +215,10 @@ class Wire:
                 headers = dict(header.split(":", 1) for header in node["uploadHeaders"] or ())
                 self.put(node["uploadUrl"], draft.files[path], **headers)
 
-    def upload_manifest(self, draft: Draft, manifest: bytes | None = None) -> None:
+    def upload_manifest(
+        self, draft: Draft, manifest: bytes | None = None, announced: bytes | None = None
+    ) -> None:
+        """Send a manifest, by default the draft's own; `announced` is what the backend expects."""
         content = draft.manifest if manifest is None else manifest
         data = self.ask(
             "mutation($i: CreateArtifactManifestInput!) {createArtifactManifest(input: $i)"
@@ -223,7 +226,7 @@ class Wire:
             i={
                 "artifactID": draft.id,
                 "name": "wandb_manifest.json",
-                "digest": md5_base64(content),
+                "digest": md5_base64(content if announced is None else announced),
                 "entityName": "local",
                 "projectName": PROJECT,
                 "runName": "",
