@@ -92,16 +92,16 @@ def _cache_facts(committed: Committed) -> dict[str, Any]:
 
 
 def _exports(folder: Path, committed: Committed) -> list[dict[str, Any]]:
-    """Return the exports of the snapshot and the refused ones, each with its parity report."""
-    import msgspec
-
-    from registry.export import list_records
+    from registry.export.store import Export, list_records
 
     return [
         {
-            **msgspec.to_builtins(record, enc_hook=str),
-            "served": record.report.passed,
-            "summary": record.report.summary(),
+            "path": str(record.path),
+            "task": record.task,
+            "engine": record.engine,
+            "precision": record.precision,
+            "refused": not isinstance(record, Export),
+            "parity": record.report,
         }
         for record in list_records(folder, committed.record.snapshot)
     ]
@@ -135,5 +135,5 @@ def _section(title: str, rows: list[str]) -> list[str]:
 
 def _export_line(export: dict[str, Any]) -> str:
     words = f"{export['task']} {export['engine']} {export['precision']}"
-    served = "" if export["served"] else "  (not served: torch is used instead)"
-    return f"{words}  {export['path']}{served}\n      {export['summary']}"
+    verdict = "refused: outside its tolerance" if export["refused"] else export["path"]
+    return f"{words}  largest difference {export['parity'].max_abs_diff:.2g}  {verdict}"

@@ -85,17 +85,22 @@ def describe(pulled: PulledVersion) -> list[str]:
     size_bytes = sum(file.size_bytes for file in files)
     how = "cached" if pulled.cached else f"{size_text(pulled.fetched_bytes)} fetched"
     lines = [
-        f"{version.qualified_name}  {len(files)} files, {size_text(size_bytes)}, {how}, "
+        f"{version.qualified_name}  {files_text(len(files))}, {size_text(size_bytes)}, {how}, "
         f"{pulled.seconds:.2f} s"
     ]
     if pulled.skipped:
         saved_bytes = sum(file.size_bytes for file in pulled.skipped)
         names = ", ".join(sorted(skipped)[:4]) + (", …" if len(skipped) > 4 else "")
-        lines.append(f"left out {len(skipped)} files, {size_text(saved_bytes)}: {names}")
+        lines.append(f"left out {files_text(len(skipped))}, {size_text(saved_bytes)}: {names}")
     if pulled.known_at is not None:
         age_s = KnownRef("", "", "", pulled.known_at).age_s(datetime.datetime.now(datetime.UTC))
         lines.append(f"offline: the alias pointed here {age_text(age_s)} ago")
     return lines
+
+
+def files_text(count: int) -> str:
+    """Return `1 file` or `3 files`."""
+    return "1 file" if count == 1 else f"{count} files"
 
 
 def size_text(size_bytes: int) -> str:

@@ -346,3 +346,14 @@ def test_a_local_folder_is_copied_and_checked(settings: Settings, tmp_path: Path
     assert content(pulled) == served(MODEL)
     with pytest.raises(NotFoundError):
         pull(str(tmp_path / "none"), settings=settings)
+
+
+def test_the_disk_holds_an_artifact_once(hub: MemoryHub, settings: Settings) -> None:
+    hub.log("b", {"config.json": b"{}", "model.safetensors": weights(bytes(3_000_000))})
+    get("b:v0", settings, hub)
+    inodes = {
+        status.st_ino: status.st_blocks * 512
+        for path in settings.cache_dir.rglob("*")
+        if (status := path.lstat()) and path.is_file()
+    }
+    assert sum(inodes.values()) < 3_200_000

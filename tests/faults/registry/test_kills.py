@@ -23,7 +23,7 @@ from tests.registry.file_server import FileServer, file_server
 SIZE = 12 * BLOCK_BYTES + 321
 PULL = textwrap.dedent(
     """
-    import json, os, sys, threading, contextlib
+    import contextlib, json, sys
     from pathlib import Path
     from registry.config import Settings
     from registry.pull import pull
@@ -51,7 +51,10 @@ PULL = textwrap.dedent(
         def finished(self): pass
 
     pulled = pull("b:v0", settings=settings, hub=hub, limits=limits, progress=Announce())
-    print(json.dumps({"path": str(pulled.path), "fetched_bytes": pulled.fetched_bytes}))
+    # Not ru_maxrss: that begins with what the parent had when it forked.
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    peak_bytes = int(status["VmHWM"].split()[0]) * 1024
+    print(json.dumps([str(pulled.path), pulled.fetched_bytes, peak_bytes]))
     """
 )
 
@@ -72,8 +75,10 @@ def server() -> Iterator[FileServer]:
         yield state
 
 
-def start(server: FileServer, cache: Path, locks: str = "real") -> subprocess.Popen[str]:
-    listed = [(p, len(raw), hashlib.md5(raw).hexdigest()) for p, raw in FILES.items()]
+def start(
+    server: FileServer, cache: Path, locks: str = "real", files: dict[str, bytes] = FILES
+) -> subprocess.Popen[str]:
+    listed = [(p, len(raw), hashlib.md5(raw).hexdigest()) for p, raw in files.items()]
     return subprocess.Popen(
         [sys.executable, "-c", PULL, str(server.port), str(cache), json.dumps(listed), locks],
         cwd=REPOSITORY,
@@ -86,8 +91,8 @@ def start(server: FileServer, cache: Path, locks: str = "real") -> subprocess.Po
 def result(process: subprocess.Popen[str]) -> tuple[Path, int]:
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0
-    document = json.loads(output.splitlines()[-1])
-    return Path(document["path"]), document["fetched_bytes"]
+    path, fetched_bytes, _ = json.loads(output.splitlines()[-1])
+    return Path(path), fetched_bytes
 
 
 def check(path: Path) -> None:
@@ -139,3 +144,14 @@ def test_many_processes_pull_one_version(server: FileServer, tmp_path: Path, loc
     audit(tmp_path / "cache")
     if locks == "real":
         assert sum(fetched_bytes for _, fetched_bytes in results) == sum(map(len, FILES.values()))
+
+
+def test_memory_stays_flat_whatever_the_size(server: FileServer, tmp_path: Path) -> None:
+    peaks_bytes = []
+    for size_bytes in (1_000_000, 200_000_000):
+        body = struct.pack("<Q", 2) + b"{}" + bytes(size_bytes)
+        server.files[hashlib.md5(body).hexdigest()] = body
+        process = start(server, tmp_path / str(size_bytes), files={"model.safetensors": body})
+        output, _ = process.communicate(timeout=120)
+        peaks_bytes.append(json.loads(output.splitlines()[-1])[2])
+    assert peaks_bytes[1] - peaks_bytes[0] < 32_000_000
