@@ -20,12 +20,14 @@ from pathlib import Path
 
 from registry.content import Skipped
 from registry.store.blobs import Blobs, sha256_of
+from registry.store.census import Census, take_census
 from registry.store.claims import Claims
 from registry.store.durable import make_folder, storage_errors
 from registry.store.ingest import Ingest
 from registry.store.layout import Layout
 from registry.store.locks import single_flight
 from registry.store.marks import Marks
+from registry.store.prune import Budget, Choice, look, prune
 from registry.store.records import Records, StoredFile, VersionRecord, now_text
 from registry.store.snapshots import build_snapshot
 from registry.versions import ArtifactVersion
@@ -153,6 +155,15 @@ class Store:
         name = f"{self._server}\n{version.qualified_name}"
         file = hashlib.sha256(name.encode()).hexdigest()[:32] + ".lock"
         return single_flight(self.layout.locks / file, timeout_s=timeout_s)
+
+    def census(self) -> Census:
+        """Look at everything in the cache; see `registry.store.census`."""
+        return take_census(self.layout, self.claims, self.marks)
+
+    def prune(self, budget: Budget, *, dry_run: bool = False) -> Choice:
+        """Make room; see `registry.store.prune`. A dry run only says what would go."""
+        act = look if dry_run else prune
+        return act(self.layout, self.claims, self.marks, budget)
 
     def free_bytes(self) -> int:
         """Return how many bytes the cache's disk can still take."""

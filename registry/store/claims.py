@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -31,6 +32,9 @@ from registry.store.owners import is_gone, owner_mark
 
 PRUNE_WAIT_S = 60.0
 """How long to wait for a prune that is choosing; it takes milliseconds."""
+
+REFRESH_S = 600.0
+"""How often a living owner touches its claim, for other machines to see."""
 
 _LOOK_AGAIN_S = 0.01
 _counter = itertools.count()
@@ -107,13 +111,16 @@ class Claims:
             UnavailableError: a prune does not end.
             StorageError: the cache cannot be written.
         """
-        path = self._write("pull", msgspec.json.encode(sorted(set(sizes_bytes))), None)
+        claim = Lease(self._write("pull", msgspec.json.encode(sorted(set(sizes_bytes))), None))
+        ended = threading.Event()
+        refreshing = threading.Thread(target=_refresh, args=(claim, ended), daemon=True)
         try:
             self._wait_for_prune()
+            refreshing.start()
             yield
         finally:
-            with suppress(OSError):
-                path.unlink()
+            ended.set()
+            claim.release()
 
     @contextmanager
     def pruning(self) -> Iterator[None]:
@@ -179,6 +186,11 @@ class Claims:
             names = sorted(os.listdir(self._folder))
         known = (kind,) if kind else ("use", "pull", "prune")
         return [self._folder / name for name in names if name.split(".")[0] in known]
+
+
+def _refresh(claim: Lease, ended: threading.Event) -> None:
+    while not ended.wait(REFRESH_S):
+        claim.refresh()
 
 
 def _is_dead(path: Path) -> bool:

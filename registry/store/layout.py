@@ -24,6 +24,9 @@ from urllib.parse import quote
 
 from registry.versions import Digest
 
+EXPORT_DIGITS = 32
+"""How many digits of a snapshot's digest the names of its exports begin with."""
+
 _PART_LIMIT = 120
 
 
@@ -115,6 +118,11 @@ class Layout:
     def snapshot(self, digest: str) -> Path:
         """Path of the snapshot with this digest."""
         return self.snapshots / digest
+
+    def exports_of(self, snapshot: str) -> list[Path]:
+        """Paths of the exports made from a snapshot, and of the reports of refused ones."""
+        # `registry.export` begins their names so.
+        return sorted(self.exports.glob(f"{snapshot[:EXPORT_DIGITS]}-*"))
 
     def collection_records(self, server: str, *names: str) -> Path:
         """Folder of the version records of entity, project, collection (or a prefix of these)."""

@@ -194,6 +194,14 @@ class Records:
         return text.value if text else None
 
 
+def every_record(layout: Layout) -> Iterator[tuple[Path, VersionRecord]]:
+    """Yield all readable records of all servers with their files; these may go meanwhile."""
+    for path in sorted(layout.versions.rglob("*.json")):
+        record = _read(path, VersionRecord)
+        if record is not None:
+            yield path, record
+
+
 def with_aliases(record: VersionRecord, aliases: tuple[str, ...]) -> ArtifactVersion:
     """Return the recorded version with the aliases that it has now."""
     return replace(record.version, aliases=aliases)
