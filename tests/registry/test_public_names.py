@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import registry
+
+NAMES = {
+    "AmbiguousNameError", "ArtifactRef", "ArtifactVersion", "AuthError", "ConfigError",
+    "Digest", "Export", "ExportError", "FileEntry", "GateRefusedError", "Hub",
+    "IntegrityError", "InvalidReferenceError", "LocalRef", "NotFoundError", "OfflineError",
+    "Promotion", "PulledVersion", "RegistryError", "RunportCallback", "Selection", "Settings",
+    "StorageError", "UnavailableError", "UnsafeContentError", "UsageError", "Version",
+    "export_model", "find_export", "find_refusal", "load", "load_torch_model", "max_tokens",
+    "model_inputs", "open_hub", "open_session", "parse_reference", "promote", "pull",
+    "read_source", "resolve", "rollback",
+}  # fmt: skip
+
+
+def run(script: str) -> None:
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_the_public_names_are_pinned() -> None:
+    assert set(registry.__all__) == NAMES
+    assert set(dir(registry)) >= NAMES
+    with pytest.raises(AttributeError):
+        registry.nothing  # noqa: B018
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    run("import sys, registry; assert not [m for m in sys.modules if m.startswith('registry.')]")
+
+
+def test_functions_stay_functions_when_their_modules_are_imported_first() -> None:
+    run(
+        "import registry.pull, registry.load, registry.promote, registry\n"
+        "from registry.pull import pull\n"
+        "assert registry.pull is pull and callable(registry.load) and callable(registry.promote)"
+    )
+
+
+def test_resolving_needs_the_sdk_only_when_a_server_is_asked() -> None:
+    run("import sys, registry; registry.resolve, registry.load; assert 'wandb' not in sys.modules")
