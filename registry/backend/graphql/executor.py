@@ -201,7 +201,7 @@ class _Run:
         known = {}
         for argument, value in given.items():
             key = snake_case(argument)
-            if key in field.arguments:
+            if key in field.arguments or field.takes_any:
                 known[key] = value
             else:
                 self._unknown.argument(typename, name, argument)

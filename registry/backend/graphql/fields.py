@@ -32,10 +32,17 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One resolver and the arguments (snake case) that it knows."""
+    """One resolver and the arguments (snake case) that it knows.
+
+    Attributes:
+        resolve: the resolver.
+        arguments: names of its keyword-only parameters.
+        takes_any: it also has `**arguments` and is given all there are.
+    """
 
     resolve: Resolver
     arguments: frozenset[str]
+    takes_any: bool = False
 
 
 class FieldSet:
@@ -48,13 +55,11 @@ class FieldSet:
         """Declare the resolver of field(s) `names` of `typename`."""
 
         def declare(resolver: _R) -> _R:
-            arguments = frozenset(
-                name
-                for name, parameter in inspect.signature(resolver).parameters.items()
-                if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-            )
+            parameters = inspect.signature(resolver).parameters.values()
+            arguments = frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+            takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
             for name in names:
-                self._add(typename, name, Field(resolver, arguments))
+                self._add(typename, name, Field(resolver, arguments, takes_any))
             return resolver
 
         return declare

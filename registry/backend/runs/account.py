@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Mapping
 
 from registry.backend.context import Context
-from registry.backend.graphql.errors import OperationError
 from registry.backend.graphql.fields import FieldSet, Node
 from registry.backend.identifiers import encode_id
 from registry.backend.paging import Page
@@ -176,21 +175,3 @@ fields.constants(
         "limits": None,
     },
 )
-
-
-@fields.mutation(
-    "createTeam",
-    "createInvite",
-    "deleteInvite",
-    "createServiceAccount",
-    "createUser",
-    "generateApiKey",
-    "deleteApiKey",
-)
-def single_user(_context: Context) -> None:
-    """Refuse what needs more than one user.
-
-    Raises:
-        OperationError: always.
-    """
-    raise OperationError("This is a single-user server: users, teams and keys are fixed.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from registry.backend.parts import Part
-from registry.backend.runs import account, console, files, listing, projects, read, write
+from registry.backend.runs import absent, account, console, files, listing, projects, read, write
 from registry.backend.runs.filestream import file_stream
 from registry.backend.runs.schema import MIGRATIONS
 
@@ -18,6 +18,7 @@ RUNS = Part(
         write.fields,
         files.fields,
         console.fields,
+        absent.fields,
     ),
     blob_references=("SELECT sha256 FROM run_files",),
     upload_kinds={files.UPLOAD_KIND: files.record_run_file},

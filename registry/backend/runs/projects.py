@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 
 from registry.backend.clock import public_text
 from registry.backend.context import Context
@@ -38,7 +39,9 @@ def projects(
         "SELECT * FROM projects WHERE entity = ? ORDER BY id DESC",
         (entity_name or context.backend.settings.entity,),
     ).fetchall()
-    return Page.of(first, after).cut([Node("Project", row) for row in rows])
+    page = Page.of(first, after)
+    typename = {"__typename": "ProjectConnection"}
+    return page.cut([Node("Project", row) for row in rows], **typename)
 
 
 @fields.mutation("upsertModel")
@@ -129,6 +132,18 @@ def internal_id(_context: Context, row: sqlite3.Row) -> str:
     return encode_id("ProjectInternalId", row["id"])
 
 
+@fields.on("Entity", "projects")
+def entity_projects(
+    context: Context,
+    source: Mapping[str, object],
+    *,
+    first: int | None = None,
+    after: str | None = None,
+) -> dict[str, object]:
+    """Return an entity's projects, newest first."""
+    return projects(context, entity_name=str(source["name"]), first=first, after=after)
+
+
 @fields.on("Project", "createdAt")
 def created_at(_context: Context, row: sqlite3.Row) -> str | None:
     """Return when the project was made."""
@@ -147,20 +162,6 @@ def user(context: Context, _row: sqlite3.Row) -> Node:
     return user_node(context)
 
 
-@fields.on("Project", "sweeps")
-def sweeps(
-    _context: Context,
-    _row: sqlite3.Row,
-    *,
-    first: int | None = None,
-    after: str | None = None,
-    filters: str | None = None,
-) -> dict[str, object]:
-    """Return no sweeps: this server has none."""
-    del filters
-    return Page.of(first, after).cut([])
-
-
 fields.columns("Project", {"name": "name", "entityName": "entity", "description": "description"})
 fields.constants(
     "Project",
@@ -170,23 +171,5 @@ fields.constants(
         "views": None,
         "repo": None,
         "dockerImage": None,
-        "totalSweeps": 0,
-        "runQueues": [],
     },
 )
-
-
-@fields.on("Project", "sweep")
-def sweep(_context: Context, _row: sqlite3.Row, *, sweep_name: str | None = None) -> None:
-    """Return null: there is no sweep of any name."""
-    del sweep_name
-
-
-@fields.mutation("upsertSweep", "createAgent", "agentHeartbeat")
-def no_sweeps(_context: Context) -> None:
-    """Refuse sweeps.
-
-    Raises:
-        OperationError: always.
-    """
-    raise OperationError("This server has no sweeps; it keeps runs, artifacts and a registry.")

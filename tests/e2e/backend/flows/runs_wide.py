@@ -89,5 +89,38 @@ def users_and_teams() -> None:
     assert project.url.endswith(f"/{PROJECT}/workspace")
 
 
+def what_is_not_kept() -> None:
+    api = wandb.Api()
+    entity = api.default_entity
+    assert list(api.reports(f"{entity}/{PROJECT}")) == []
+    assert list(api.automations(entity)) == []
+    assert list(api.integrations(entity)) == []
+    assert api.list_jobs(entity, PROJECT) == []
+    with refused(wandb.errors.CommError, ValueError):
+        api.sweep(f"{entity}/{PROJECT}/absent").id  # noqa: B018 - loading is what is refused
+    with refused(wandb.errors.CommError):
+        wandb.sweep({"method": "random", "parameters": {"a": {"values": [1]}}}, project=PROJECT)
+
+
+def rewound_and_automatic() -> None:
+    run = wandb.init(project=PROJECT, resume_from="wide-2?_step=100")
+    run.finish()
+    read = wandb.Api().run(f"{PROJECT}/wide-2")
+    assert [row["score"] for row in read.scan_history(keys=["score"])] == [20, 21]
+    run = wandb.init(project=PROJECT, resume="auto")
+    run.finish()
+    assert wandb.Api().run(f"{PROJECT}/{run.id}").state == "finished"
+
+
 if __name__ == "__main__":
-    run_steps([write_runs, filters_and_orders, sparse_steps, media, users_and_teams])
+    run_steps(
+        [
+            write_runs,
+            filters_and_orders,
+            sparse_steps,
+            media,
+            users_and_teams,
+            what_is_not_kept,
+            rewound_and_automatic,
+        ]
+    )
