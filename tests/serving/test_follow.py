@@ -176,6 +176,7 @@ def test_a_server_started_while_the_backend_is_down_serves_what_the_cache_knows(
             assert facts["known_at"]
             answer = httpx.post(f"{server.url}/models/bert", json={"inputs": "a film"})
             assert answer.headers["x-model-version"] == facts["version"]
+            server.wait_for("follow.cannot_look")
             scene.backend.start()
             server.wait_for("follow.looks_again")
             scene.promote("v1")
