@@ -17,6 +17,7 @@ the names of the other eras tried, all at once: two answers are ambiguous.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -42,7 +43,10 @@ _MODEL_WORDS = ("model", "checkpoint", "weights", "adapter", "lora")
 
 STUB_ALIAS = "base_model"
 FINAL_ALIAS = "final_model"
-_STEP_ALIAS = "checkpoint_global_step_"
+_STEP_ALIASES = ("checkpoint_global_step_", "checkpoint-")
+"""Before the step, as transformers spells it since 4.42, and before."""
+
+_STEP = re.compile(r"[0-9]{1,18}\Z")
 _STEP_KEYS = ("step", "train/global_step", "global_step", "trainer/global_step")
 
 
@@ -83,17 +87,17 @@ def choose_era(collection: str, existing: Mapping[str, str]) -> str | None:
         existing: collection name -> artifact type, of the whole project.
 
     Returns:
-        The one name, or None when no model-like candidate exists.
+        The one name, or None when no model-like candidate exists. The name as
+        written wins, whatever its type, unless that is certainly no model.
 
     Raises:
         AmbiguousNameError: several do.
     """
-    if collection in existing:
+    written = existing.get(collection)
+    if written is not None and not is_foreign_type(written):
         return collection
     found = [n for n in era_names(collection) if n in existing and is_model_type(existing[n])]
-    if not found:
-        return None
-    return only_one(collection, found)
+    return only_one(collection, found) if found else None
 
 
 def only_one(collection: str, found: Sequence[str]) -> str:
@@ -127,7 +131,7 @@ def weights_version(versions: Iterable[ArtifactVersion]) -> ArtifactVersion | No
 def version_index(version: ArtifactVersion) -> int:
     """Return 3 for `v3`; -1 when the version has no number."""
     digits = version.version.removeprefix("v")
-    return int(digits) if digits.isdigit() else -1
+    return int(digits) if _STEP.match(digits) else -1
 
 
 def metric_keys(metric: str) -> tuple[str, ...]:
@@ -153,9 +157,20 @@ def metric_value(metadata: Mapping[str, Any], metric: str) -> float | None:
         value = metadata.get(key)
         if value is None:
             value = _nested(metadata, key.split("/"))
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            return float(value)
+        number = _finite(value)
+        if number is not None:
+            return number
     return None
+
+
+def _finite(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None  # An integer that no float can hold is no measurement.
+    return number if math.isfinite(number) else None
 
 
 def _nested(metadata: Mapping[str, Any], keys: Sequence[str]) -> object:
@@ -169,24 +184,19 @@ def _nested(metadata: Mapping[str, Any], keys: Sequence[str]) -> object:
 
 def numeric_metrics(metadata: Mapping[str, Any]) -> dict[str, float]:
     """Return the metrics of a version's metadata: finite numbers under a `group/name` key."""
-    return {
-        key: float(value)
-        for key, value in metadata.items()
-        if "/" in key
-        and isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-    }
+    numbers = ((key, _finite(value)) for key, value in metadata.items() if "/" in key)
+    return {key: number for key, number in numbers if number is not None}
 
 
 def training_step(version: ArtifactVersion) -> int | None:
     """Return the global step at which the version was logged, when it says so."""
     for alias in version.aliases:
-        digits = alias.removeprefix(_STEP_ALIAS)
-        if digits != alias and digits.isdigit():
-            return int(digits)
+        for prefix in _STEP_ALIASES:
+            digits = alias.removeprefix(prefix)
+            if digits != alias and _STEP.match(digits):
+                return int(digits)
     for key in _STEP_KEYS:
-        value = version.metadata.get(key)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-            return int(value)
+        step = _finite(version.metadata.get(key))
+        if step is not None and step >= 0:
+            return int(step)
     return None

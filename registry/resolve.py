@@ -87,7 +87,7 @@ def _find(hub: Hub, ref: ArtifactRef, place: Place) -> ArtifactVersion:
     if direct:
         # One question answers nearly every pull.
         found = hub.version(place.entity, place.project, ref.collection, str(selector))
-        if found is not None:
+        if found is not None and not is_foreign_type(found.type):
             return found
     collection = find_collection(hub, ref, place)
     if direct and collection.name != ref.collection:
@@ -118,6 +118,8 @@ def _choose_collection(
     }
     if logged:
         return logged[only_one(ref.collection, sorted(logged))]
+    if ref.collection in by_name:
+        return by_name[ref.collection]  # A dataset or a table; the refusal says so.
     raise _no_such_collection(ref, place, existing)
 
 

@@ -16,6 +16,7 @@ from registry.naming import (
     is_model_type,
     is_stub,
     metric_value,
+    numeric_metrics,
     training_step,
     weights_version,
 )
@@ -40,6 +41,9 @@ def version(number: int, *aliases: str, **metadata: object) -> ArtifactVersion:
         ({"checkpoint-bert": "model"}, "checkpoint-bert"),
         ({"bert": "model", "model-bert": "dataset"}, "bert"),
         ({"run_bert_model": "model"}, "run_bert_model"),
+        ({"run-bert": "run_table", "model-bert": "model"}, "model-bert"),
+        ({"run-bert": "run_table"}, None),
+        ({"run-bert": "classifier", "model-bert": "model"}, "run-bert"),
         ({"bert": "dataset"}, None),
         ({}, None),
     ],
@@ -64,6 +68,58 @@ def test_era_names_never_fail_and_never_repeat(name: str) -> None:
     candidates = era_names(name)
     assert name not in candidates
     assert len(set(candidates)) == len(candidates)
+
+
+collections = st.dictionaries(
+    st.sampled_from(["bert", "run-bert", "model-bert", "checkpoint-bert", "run_bert_model", "x"]),
+    st.sampled_from(["model", "dataset", "run_table", "classifier"]),
+)
+
+
+@given(st.sampled_from(["bert", "run-bert", "model-bert", "run_bert_model", "y"]), collections)
+def test_a_choice_is_always_a_candidate_and_never_a_guess(
+    name: str, existing: dict[str, str]
+) -> None:
+    models = [n for n in era_names(name) if existing.get(n) == "model"]
+    try:
+        chosen = choose_era(name, existing)
+    except AmbiguousNameError as error:
+        listed = error.message
+        assert len(models) > 1
+        assert all(model in listed for model in models)
+        return
+    if existing.get(name) in {"model", "classifier"}:
+        assert chosen == name
+    else:
+        assert chosen == (models[0] if models else None)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+    | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=6,
+)  # fmt: skip
+keys = st.sampled_from(["eval/f1", "eval/eval_f1", "eval", "step", "train/global_step", "a/b"])
+
+
+@given(
+    st.dictionaries(keys | st.text(max_size=8), json_values),
+    st.lists(st.text(max_size=12) | st.from_regex(r"checkpoint-\w{0,3}"), max_size=3),
+    st.text(max_size=12),
+)
+def test_no_metadata_and_no_alias_is_too_strange(
+    metadata: dict[str, object], given_aliases: list[str], metric: str
+) -> None:
+    found = version(1, *given_aliases)
+    found = replace(found, metadata=metadata)
+    is_stub(found)
+    step = training_step(found)
+    assert step is None or step >= 0
+    assert all(math.isfinite(value) for value in numeric_metrics(metadata).values())
+    for asked in (metric, "eval/f1"):
+        value = metric_value(metadata, asked)
+        assert value is None or math.isfinite(value)
 
 
 def test_types() -> None:
@@ -100,6 +156,7 @@ def test_the_trainers_stub_is_known_by_its_mark_or_alias() -> None:
 def test_steps_come_from_the_alias_or_the_metadata() -> None:
     assert training_step(version(1, "checkpoint_global_step_500")) == 500
     assert training_step(version(1, **{"train/global_step": 20.0})) == 20
+    assert training_step(version(1, "checkpoint-40")) == 40, "transformers before 4.42"
     assert training_step(version(1)) is None
 
 
