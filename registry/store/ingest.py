@@ -57,7 +57,6 @@ class Partial:
         self._descriptor = descriptor
         self._done = done
         self._changed = threading.Condition()
-        self._writing = threading.Lock()
         self._failure: BaseException | None = None
 
     def missing(self, limit_bytes: int) -> list[tuple[int, int]]:
@@ -86,12 +85,9 @@ class Partial:
         end = offset + len(data)
         with storage_errors(f"write {self.path.name}"):
             view = memoryview(data)
-            # The kernel lets one thread at a time write into a file; those that wait
-            # for it spin, and the processor's time is what the checksums need.
-            with self._writing:
-                while view:
-                    written = os.pwrite(self._descriptor, view, end - len(view))
-                    view = view[written:]
+            while view:
+                written = os.pwrite(self._descriptor, view, end - len(view))
+                view = view[written:]
             first, last = offset // BLOCK_BYTES, end // BLOCK_BYTES
             if end == self.size_bytes and end % BLOCK_BYTES:
                 last += 1
@@ -112,17 +108,14 @@ class Partial:
             BaseException: what `fail` was given, when the transfer gave up.
             StorageError: the disk refuses.
         """
-        buffer = memoryview(bytearray(min(BLOCK_BYTES, self.size_bytes)))
         for index in range(len(self._done)):
             with self._changed:
                 self._changed.wait_for(lambda i=index: self._done[i] or self._failure)  # type: ignore[misc]
                 if not self._done[index] and self._failure is not None:
                     raise self._failure
-            block = buffer[: block_length(self.size_bytes, index)]
             with storage_errors(f"read {self.path.name}"):
-                count = os.preadv(self._descriptor, [block], index * BLOCK_BYTES)
-            # A file cut short by somebody else ends early; its digest then is wrong.
-            hasher.update(block[:count])
+                length = block_length(self.size_bytes, index)
+                hasher.update(os.pread(self._descriptor, length, index * BLOCK_BYTES))
 
     def fail(self, error: BaseException) -> None:
         """Wake whoever waits for blocks that will not come."""
