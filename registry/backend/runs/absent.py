@@ -10,14 +10,20 @@ from registry.backend.paging import Page
 fields = FieldSet()
 
 
-@fields.on("Project", "sweeps", "allViews")
-@fields.on("Entity", "integrations", "triggers")
-@fields.on("User", "projects")
-def nothing(
-    _context: Context, _source: object, *, first: int | None = None, **_arguments: object
-) -> dict[str, object]:
-    """Return an empty list: sweeps, reports, automations and integrations are not kept."""
-    return Page.of(first, None).cut([])
+def _declare_empty(owner: str, field: str, connection: str) -> None:
+    @fields.on(owner, field)
+    def nothing(
+        _context: Context, _source: object, *, first: int | None = None, **_arguments: object
+    ) -> dict[str, object]:
+        # SDKs check the type's name even of an empty list.
+        typename = {"__typename": connection}
+        return Page.of(first, None).cut([], **typename)
+
+
+_declare_empty("Project", "sweeps", "SweepConnection")
+_declare_empty("Project", "allViews", "ViewConnection")
+_declare_empty("Entity", "integrations", "IntegrationConnection")
+_declare_empty("Entity", "triggers", "TriggerConnection")
 
 
 @fields.on("Project", "sweep")

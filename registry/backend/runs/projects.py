@@ -133,6 +133,7 @@ def internal_id(_context: Context, row: sqlite3.Row) -> str:
 
 
 @fields.on("Entity", "projects")
+@fields.on("User", "projects")
 def entity_projects(
     context: Context,
     source: Mapping[str, object],

@@ -94,6 +94,7 @@ def what_is_not_kept() -> None:
     entity = api.default_entity
     assert list(api.reports(f"{entity}/{PROJECT}")) == []
     assert list(api.automations(entity)) == []
+    assert list(api.automations()) == []
     assert list(api.integrations(entity)) == []
     assert api.list_jobs(entity, PROJECT) == []
     with refused(wandb.errors.CommError, ValueError):
