@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import filelock
-
 from registry.store.durable import make_folder
 
 _log = logging.getLogger(__name__)
@@ -29,6 +27,8 @@ def single_flight(path: Path, *, timeout_s: float) -> Iterator[bool]:
     Yields:
         Whether the lock is held.
     """
+    import filelock  # Here: a warm pull takes no lock, and the import costs as much as the pull.
+
     make_folder(path.parent)
     lock = filelock.FileLock(path, timeout=timeout_s)
     try:
