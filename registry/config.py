@@ -48,6 +48,8 @@ class Settings:
         project: default W&B project (`WANDB_PROJECT`, else `huggingface`).
         base_url: W&B server (`WANDB_BASE_URL`), None for the SDK's own default.
         api_timeout_s: bound on one question to the W&B API (`RUNPORT_API_TIMEOUT_S`).
+        base: base model of the PEFT adapters that are pulled, None for what each records
+            (`RUNPORT_BASE`).
     """
 
     cache_dir: Path
@@ -57,6 +59,7 @@ class Settings:
     project: str = DEFAULT_PROJECT
     base_url: str | None = None
     api_timeout_s: int = 20
+    base: str | None = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -74,6 +77,7 @@ class Settings:
             project=env.get("WANDB_PROJECT") or DEFAULT_PROJECT,
             base_url=(env.get("WANDB_BASE_URL") or "").rstrip("/") or None,
             api_timeout_s=_positive_int(env, "RUNPORT_API_TIMEOUT_S", 20),
+            base=env.get("RUNPORT_BASE") or None,
         )
 
 

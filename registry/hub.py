@@ -101,6 +101,9 @@ class Hub(Protocol):
     def logged_by(self, version: ArtifactVersion) -> tuple[str, str] | None:
         """Return (id, display name) of the run that logged the version, when known."""
 
+    def inputs(self, version: ArtifactVersion) -> list[ArtifactVersion]:
+        """List the versions that the run which logged `version` used, without files."""
+
     def logged_under(self, entity: str, project: str, display_name: str) -> list[Collection]:
         """List the collections that runs displayed as `display_name` logged into."""
 
@@ -217,11 +220,25 @@ class WandbHub:
 
     def logged_by(self, version: ArtifactVersion) -> tuple[str, str] | None:
         """Return (id, display name) of the run that logged the version, when known."""
+        run = self._run_of(version)
+        if run is None:
+            return None
+        with _translated(f"ask who logged {version.qualified_name}"):
+            return (str(run.id), str(run.name))
+
+    def inputs(self, version: ArtifactVersion) -> list[ArtifactVersion]:
+        """List the versions that the run which logged `version` used, without files."""
+        run = self._run_of(version)
+        if run is None:
+            return []
+        with _translated(f"ask what the run of {version.qualified_name} used"):
+            return [as_version(artifact) for artifact in run.used_artifacts()]
+
+    def _run_of(self, version: ArtifactVersion) -> Any:
         artifact = self._pinned(version)
         try:
             with _translated(f"ask who logged {version.qualified_name}"):
-                run = artifact.logged_by()
-                return (str(run.id), str(run.name)) if run is not None else None
+                return artifact.logged_by()
         except NotFoundError:
             return None  # The run was deleted; the artifact outlives it.
 

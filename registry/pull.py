@@ -13,15 +13,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from registry.adapter import AdapterPull, is_adapter
 from registry.config import Settings
 from registry.content import Plan, Selection, Skipped, check_content, plan_files
-from registry.errors import IntegrityError, NotFoundError, OfflineError, StorageError
+from registry.errors import (
+    IntegrityError,
+    NotFoundError,
+    OfflineError,
+    StorageError,
+    UsageError,
+)
 from registry.local import take_in_folder
 from registry.pulled import PulledVersion
 from registry.reference import ArtifactRef, parse_reference
@@ -50,10 +57,11 @@ def pull(
     selection: Selection | None = None,
     verify: bool = False,
     refresh: bool = False,
+    base: str | None = None,
     hub: Hub | None = None,
     limits: Limits | None = None,
 ) -> PulledVersion:
-    """Fetch a version into the cache, or find it there.
+    """Fetch a version into the cache, or find it there; an adapter with its base model.
 
     Args:
         reference: `run-bert:v0`, `entity/project/name:alias`, a W&B address, `./folder`.
@@ -62,6 +70,8 @@ def pull(
         selection: which files; default: those needed to serve.
         verify: hash cached files again instead of comparing size and time.
         refresh: ask the server even for a pinned version that is cached.
+        base: of a PEFT adapter: the base model's reference or folder; default: the settings',
+            else what is recorded. An adapter whose files are chosen by `selection` stays alone.
         hub: default: W&B through its SDK.
         limits: waits, retries and parallelism of the download.
 
@@ -72,18 +82,41 @@ def pull(
     """
     began_s = time.monotonic()
     settings = settings or Settings.from_environment()
-    parsed = parse_reference(reference)
     store = Store(settings.cache_dir, settings.base_url or "")
-    selection = selection or Selection()
-    if not isinstance(parsed, ArtifactRef):
-        pulled = take_in_folder(store, Path(parsed.path), selection)
-    else:
-        job = _Pull(store, settings, parsed, selection, verify)
-        known = None if refresh else job.without_server()
-        pulled = known or job.with_server(hub, progress, limits)
-        _check_digest(parsed, pulled)
-    store.marks.touch(pulled.digest)
+    chosen = selection or Selection()
+
+    def alone(text: str) -> PulledVersion:
+        parsed = parse_reference(text)
+        if not isinstance(parsed, ArtifactRef):
+            pulled = take_in_folder(store, Path(parsed.path), chosen)
+        else:
+            job = _Pull(store, settings, parsed, chosen, verify)
+            known = None if refresh else job.without_server()
+            pulled = known or job.with_server(hub, progress, limits)
+            _check_digest(parsed, pulled)
+        store.marks.touch(pulled.digest)
+        return pulled
+
+    pulled = alone(reference)
+    if is_adapter(pulled.path) and chosen == Selection():
+        completing = AdapterPull(store, alone, lambda version: _inputs(version, settings, hub))
+        pulled = completing.complete(pulled, base or settings.base)
+    elif base is not None:
+        raise UsageError(
+            f"{pulled.version.short_name} is no adapter; it needs no base model.",
+            hint="Leave --base out.",
+        )
     return replace(pulled, seconds=time.monotonic() - began_s)
+
+
+def _inputs(
+    version: ArtifactVersion, settings: Settings, hub: Hub | None
+) -> Sequence[ArtifactVersion]:
+    if settings.offline:
+        return ()
+    from registry.hub import WandbHub
+
+    return (hub or WandbHub(settings)).inputs(version)
 
 
 def _check_digest(ref: ArtifactRef, pulled: PulledVersion) -> None:

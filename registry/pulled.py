@@ -22,6 +22,8 @@ class PulledVersion:
         seconds: how long it took.
         skipped: files that were left on the server, with reasons.
         known_at: offline only: when the server last said where the alias points (RFC 3339).
+        base: of a PEFT adapter: its base model. `path` then holds both (see
+            `registry.adapter`), and `digest` covers both.
     """
 
     version: ArtifactVersion
@@ -32,3 +34,4 @@ class PulledVersion:
     seconds: float
     skipped: tuple[Skipped, ...] = ()
     known_at: str | None = None
+    base: PulledVersion | None = None

@@ -9,6 +9,7 @@
     export.py       find or make an export (parent side)
     process.py      the child process: deadline, limits, errors
     child.py        the work itself; the only part that needs torch
+    adapter.py      a PEFT adapter with its base model: checks, merging
     torch_model.py  safe loading with transformers
     graph.py        transformers' exporter, dynamic shapes
     onnx_file.py    a model written as one ONNX file, in flat memory

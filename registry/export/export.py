@@ -42,6 +42,7 @@ _ENGINE = "onnx"
 _MEMORY_FLOOR_BYTES = 12 * 2**30
 _MEMORY_PER_WEIGHT = 8
 _FILE_FLOOR_BYTES = 2**30
+_ADAPTER_TOOLS = ("peft",)
 _EXPORTER_TOOLS = ("onnxscript", "torch", "transformers")
 
 
@@ -80,7 +81,8 @@ def export_model(
     if not (math.isfinite(tolerance) and tolerance > 0):
         raise UsageError(f"{tolerance} is no tolerance.", hint="For example --tolerance 1e-4.")
     source = read_source(pulled_path, task)
-    tools = tool_versions()
+    adapted = source.base is not None
+    tools = tool_versions(_ADAPTER_TOOLS if adapted else ())
     key = export_key(
         digest, task=source.task.name, precision=_PRECISION, engine=_ENGINE, tools=tools
     )
@@ -88,7 +90,8 @@ def export_model(
         found = None if force else _existing(exports_dir, key, digest, source, tolerance)
         if found is not None:
             return found
-        missing = [name for name in _EXPORTER_TOOLS if name not in tools]
+        needed = (*_EXPORTER_TOOLS, *(_ADAPTER_TOOLS if adapted else ()))
+        missing = [name for name in needed if name not in tools]
         if missing:
             raise ExportError(
                 f"An export needs {', '.join(missing)}, which is not installed.",

@@ -14,7 +14,10 @@ from typing import Any
 
 import msgspec
 
+from registry.adapter import ADAPTER_CONFIG, is_adapter
 from registry.errors import ExportError, IntegrityError, NotFoundError, UnsafeContentError
+from registry.export.adapter import WEIGHTS as ADAPTER_WEIGHTS
+from registry.export.adapter import base_folder, check_match
 from registry.export.lengths import max_tokens
 from registry.export.safetensors import check_safetensors
 from registry.export.tasks import TaskSpec, choose_task
@@ -42,6 +45,7 @@ class ModelSource:
         weight_files: names of the safetensors files.
         weights_bytes: bytes of all tensors.
         max_tokens: longest input in tokens, special tokens included.
+        base: of a PEFT adapter: the folder of its base model; None for a whole model.
     """
 
     path: Path
@@ -51,6 +55,7 @@ class ModelSource:
     weight_files: tuple[str, ...]
     weights_bytes: int
     max_tokens: int
+    base: Path | None = None
 
 
 def read_source(path: Path, task: str | None = None) -> ModelSource:
@@ -60,17 +65,19 @@ def read_source(path: Path, task: str | None = None) -> ModelSource:
         NotFoundError: no directory, no `config.json`, or no weights.
         IntegrityError: JSON or a safetensors header that is broken.
         UnsafeContentError: only pickled weights, or configuration that names code.
-        ExportError: no task fits, no tokenizer, labels that contradict each other, an adapter.
+        ExportError: no task fits, no tokenizer, labels that contradict each other, an adapter
+            that cannot be merged.
         UsageError: `task` is not known.
     """
     if not path.is_dir():
         raise NotFoundError(f"{path} is not a directory.", hint="Pull the version first.")
+    base = _base(path)
     config = _read_json(path / "config.json", required=True)
     tokenizer_config = _read_json(path / "tokenizer_config.json", required=False)
     for name, document in (("config.json", config), ("tokenizer_config.json", tokenizer_config)):
         _refuse_code(name, document)
     spec = choose_task(config, task)
-    _check_kind(path, config)
+    _check_kind(config)
     _check_labels(config)
     if not any((path / name).is_file() for name in _TOKENIZER_FILES):
         raise ExportError(
@@ -78,7 +85,7 @@ def read_source(path: Path, task: str | None = None) -> ModelSource:
             hint="Give the Trainer `processing_class=tokenizer` so that it saves one.",
         )
     _check_tokenizer(path / "tokenizer.json")
-    weight_files = _weight_files(path)
+    weight_files = _weight_files(path) if base is None else _adapted_files(base, config)
     return ModelSource(
         path=path,
         config=config,
@@ -87,7 +94,24 @@ def read_source(path: Path, task: str | None = None) -> ModelSource:
         weight_files=weight_files,
         weights_bytes=sum(check_safetensors(path / name) for name in weight_files),
         max_tokens=max_tokens(config, tokenizer_config),
+        base=base,
     )
+
+
+def _base(path: Path) -> Path | None:
+    """Return the folder of the base model if `path` holds a PEFT adapter."""
+    if not is_adapter(path):
+        return None
+    return base_folder(path, _read_json(path / ADAPTER_CONFIG, required=True))
+
+
+def _adapted_files(base: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the weight files of base and adapter, relative to the adapter's folder."""
+    base_config = _read_json(base / "config.json", required=True)
+    _refuse_code("config.json of the base model", base_config)
+    _check_kind(base_config)
+    check_match(config, base_config)
+    return (*(f"{base.name}/{name}" for name in _weight_files(base)), ADAPTER_WEIGHTS)
 
 
 def _read_json(path: Path, *, required: bool) -> dict[str, Any]:
@@ -130,12 +154,7 @@ def _walk(value: object) -> Iterator[tuple[str, object]]:
             yield from _walk(inner)
 
 
-def _check_kind(path: Path, config: Mapping[str, Any]) -> None:
-    if (path / "adapter_config.json").is_file():
-        raise ExportError(
-            "The directory holds a PEFT adapter, not a whole model.",
-            hint="Merge it into its base model (`merge_and_unload`) and log the result.",
-        )
+def _check_kind(config: Mapping[str, Any]) -> None:
     if config.get("quantization_config"):
         raise ExportError(
             "The weights are quantised, which the exporter cannot read.",

@@ -18,7 +18,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -114,10 +114,14 @@ class Refusal:
 _Record = TypeVar("_Record", Export, Refusal)
 
 
-def tool_versions() -> dict[str, str]:
-    """Return the installed versions of what makes and runs an export; absent tools are left out."""
+def tool_versions(more: Sequence[str] = ()) -> dict[str, str]:
+    """Return the installed versions of what makes and runs an export; absent tools are left out.
+
+    Args:
+        more: what this export needs besides.
+    """
     versions = {}
-    for name in _TOOLS:
+    for name in (*_TOOLS, *more):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return versions

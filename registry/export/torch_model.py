@@ -6,11 +6,12 @@ import inspect
 from typing import Any
 
 from registry.errors import ExportError, IntegrityError, UnavailableError
+from registry.export.adapter import adapted_names, merge
 from registry.export.source import ModelSource
 
 
 def load_torch_model(source: ModelSource, *, threads: int) -> tuple[Any, Any]:
-    """Load the model (eval mode, float32, CPU) and its tokenizer.
+    """Load the model (eval mode, float32, CPU) and its tokenizer; an adapter is merged.
 
     Args:
         source: a directory that passed `read_source`.
@@ -38,6 +39,8 @@ def load_torch_model(source: ModelSource, *, threads: int) -> tuple[Any, Any]:
     tokenizer = _load_tokenizer(transformers, source)
     model, loading = _load_weights(torch, transformers, source)
     _check_loading(source, loading)
+    if source.base is not None:
+        model = merge(model, source.path)
     model.eval().requires_grad_(False)
     _check_finite(torch, model)
     return model, tokenizer
@@ -78,8 +81,13 @@ def _load_tokenizer(transformers: Any, source: ModelSource) -> Any:
 def _load_weights(torch: Any, transformers: Any, source: ModelSource) -> tuple[Any, dict[str, Any]]:
     auto_class = getattr(transformers, source.task.auto_class)
     try:
+        # Of an adapter, the configuration at its root has the labels that it was trained on.
+        config = transformers.AutoConfig.from_pretrained(
+            source.path, local_files_only=True, trust_remote_code=False
+        )
         loaded: tuple[Any, dict[str, Any]] = auto_class.from_pretrained(
-            source.path,
+            source.base or source.path,
+            config=config,
             dtype=torch.float32,
             use_safetensors=True,
             local_files_only=True,
@@ -98,13 +106,17 @@ def _load_weights(torch: Any, transformers: Any, source: ModelSource) -> tuple[A
 
 
 def _check_loading(source: ModelSource, loading: dict[str, Any]) -> None:
-    mismatched = sorted(str(key) for key in loading["mismatched_keys"])
+    # What the adapter brings itself need not be in its base.
+    brought = adapted_names(source.path) if source.base is not None else frozenset()
+    # Mismatches are (name, shape, shape), in older releases names.
+    shapes = (key if isinstance(key, str) else key[0] for key in loading["mismatched_keys"])
+    mismatched = sorted(set(map(str, shapes)) - brought)
     if mismatched:
         raise ExportError(
             f"config.json and the weights disagree about the shape of {mismatched[0]}.",
             hint="Most often id2label has another number of labels than the trained head.",
         )
-    missing = sorted(str(key) for key in loading["missing_keys"])
+    missing = sorted(set(map(str, loading["missing_keys"])) - brought)
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ExportError(

@@ -31,6 +31,7 @@ class MemoryHub:
         self.held: list[ArtifactVersion] = []
         self.records: list[RunRecord] = []
         self.displayed: dict[str, list[Collection]] = {}
+        self.used: dict[str, list[ArtifactVersion]] = {}
         self.questions = 0
         self.on_move: Any = None
 
@@ -103,6 +104,10 @@ class MemoryHub:
 
     def logged_by(self, version: ArtifactVersion) -> tuple[str, str] | None:
         return None
+
+    def inputs(self, version: ArtifactVersion) -> list[ArtifactVersion]:
+        self.questions += 1
+        return self.used.get(version.short_name, [])
 
     def logged_under(self, entity: str, project: str, display_name: str) -> list[Collection]:
         return self.displayed.get(display_name, [])
