@@ -17,7 +17,7 @@ from registry.backend.blobs import Blob, BlobWriter
 from registry.backend.parts import Claims, RecordUpload
 from registry.backend.responses import AnyRequest, backend_of, path_parameter
 from registry.backend.service import Backend
-from registry.backend.streams import chunks_of, file_chunks, parse_range
+from registry.backend.streams import chunks_of, file_chunks, in_threads, parse_range
 from registry.errors import AuthError
 
 
@@ -38,7 +38,7 @@ async def _receive(
 ) -> Blob:
     size_bytes = _declared_size(request)
     md5 = _declared_md5(request)
-    with backend.blobs.writer() as writer:
+    async with in_threads(backend.blobs.writer()) as writer:
         async for chunk in chunks_of(request):
             await asyncio.to_thread(writer.write, chunk)
 

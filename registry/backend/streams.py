@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import zlib
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from litestar.exceptions import ClientException, HTTPException
 
 from registry.backend.blobs import CHUNK_BYTES
 from registry.backend.responses import AnyRequest
+
+_T = TypeVar("_T")
 
 _INFLATE_BOTH = 32 + zlib.MAX_WBITS
 
@@ -20,6 +25,16 @@ class TooLargeError(HTTPException):
     """The body exceeds its limit."""
 
     status_code = 413
+
+
+@asynccontextmanager
+async def in_threads(manager: AbstractContextManager[_T]) -> AsyncIterator[_T]:
+    """Enter and leave a blocking context manager off the event loop."""
+    value = await asyncio.to_thread(manager.__enter__)
+    try:
+        yield value
+    finally:
+        await asyncio.to_thread(manager.__exit__, *sys.exc_info())
 
 
 async def chunks_of(request: AnyRequest) -> AsyncIterator[bytes]:
