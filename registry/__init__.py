@@ -17,6 +17,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from registry.cache import hold as hold
     from registry.callback import RunportCallback as RunportCallback
     from registry.config import Settings as Settings
     from registry.content import Selection as Selection
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from registry.reference import LocalRef as LocalRef
     from registry.reference import parse_reference as parse_reference
     from registry.selector import Version as Version
+    from registry.store.claims import Lease as Lease
     from registry.versions import ArtifactVersion as ArtifactVersion
     from registry.versions import Digest as Digest
     from registry.versions import FileEntry as FileEntry
@@ -86,8 +88,10 @@ _HOMES = {
     "open_session": "registry.export",
     "read_source": "registry.export",
     "Hub": "registry.hub",
+    "Lease": "registry.store.claims",
     "LocalRef": "registry.reference",
     "Version": "registry.selector",
+    "hold": "registry.cache",
     "load": "registry.load",
     "open_hub": "registry.lookup",
     "parse_reference": "registry.reference",

@@ -11,10 +11,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import structlog
 
+from registry import Lease
 from serving.config import RestartPolicy
 from serving.errors import LoadError, NotReadyError
 from serving.prepare.plan import Prepared, PrepareError
@@ -202,7 +204,11 @@ class Deployment:
             return await self._launch(label, prepared)
 
         replica = Replica(label, prepared, launch, self._policy)
-        await replica.start()
+        try:
+            await replica.start()
+        except BaseException:
+            _let_go(prepared)
+            raise
         self._tell(replica.prepared, "started")
         _log.info(
             "deployment.loaded",
@@ -245,6 +251,7 @@ class Deployment:
             live = self.version
             if live is not None and live.pinned_name == prepared.pinned_name:
                 self.failure = None
+                _let_go(prepared)
                 return True
             replica = await self._load(prepared)
         except Exception as error:
@@ -286,8 +293,20 @@ class Deployment:
     async def _retire(self, replica: Replica) -> None:
         await replica.drain(self._drain_timeout_s)
         await replica.stop(EXIT_GRACE_S)
+        _let_go(replica.prepared)
         self._tell(replica.prepared, "stopped")
+
+    def refresh_leases(self) -> None:
+        """Say, for other machines that share the cache, that what is served is still needed."""
+        if self.version is not None and self.version.lease:
+            Lease(Path(self.version.lease)).refresh()
 
     def _tell(self, prepared: Prepared, what: str) -> None:
         if self._on_version is not None:
             self._on_version(self, prepared, what)
+
+
+def _let_go(prepared: Prepared) -> None:
+    """Allow the version to be pruned; another one with the same bytes has its own lease."""
+    if prepared.lease:
+        Lease(Path(prepared.lease)).release()

@@ -47,6 +47,8 @@ from serving.worker.process import WorkerProcess, start_worker
 
 _log = structlog.get_logger(__name__)
 
+LEASE_REFRESH_S = 600.0
+
 _ERRORS: dict[int, type[RegistryError]] = {
     kind.exit_code: kind
     for kind in (
@@ -142,15 +144,19 @@ class _Server:
         http = _UvicornServer(self._uvicorn_config())
         serving = asyncio.create_task(http.serve(sockets=[self._listener]))
         following: asyncio.Task[None] | None = None
+        keeping: asyncio.Task[None] | None = None
         try:
             self._say_address()
             if await self._unless_stopped(self._fleet.start()):
                 _log.info("serve.ready", models=[deployment.name for deployment in self._fleet])
                 following = asyncio.create_task(self._follower().run())
+                keeping = asyncio.create_task(self._keep_leases())
             await self._stop.wait()
         except BaseExceptionGroup as group:
             raise _start_error(group) from group
         finally:
+            if keeping is not None:
+                keeping.cancel()
             await self._drain(http, serving, following)
         return 0
 
@@ -248,6 +254,13 @@ class _Server:
                 },
             )
         )
+
+    async def _keep_leases(self) -> None:
+        while True:
+            await asyncio.sleep(LEASE_REFRESH_S)
+            for deployment in self._fleet:
+                # Not on the loop: a network file system may take its time.
+                await asyncio.to_thread(deployment.refresh_leases)
 
     def _follower(self) -> Follower:
         interval_s = self._config.follow_interval_s

@@ -46,7 +46,12 @@ SERVING_LAYERS: list[set[str]] = [
 HEAVY_ONLY_IN: dict[str, set[str]] = {
     "wandb": {"registry.hub", "registry.callback", "serving.telemetry.reporter"},
     "torch": {"registry.export", "serving.engines.torch", "registry.callback"},
-    "transformers": {"registry.export", "serving.engines.torch", "registry.callback"},
+    "transformers": {
+        "registry.export",
+        "serving.engines.torch",
+        "registry.callback",
+        "registry.load",
+    },
     "onnxruntime": {"registry.export", "serving.engines.onnx"},
     "litestar": {"registry.backend", "serving.app"},
 }

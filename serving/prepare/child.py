@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
 import os
 import sys
 import time
@@ -22,6 +23,8 @@ from serving.prepare.engine import choose_engine
 from serving.prepare.plan import Prepared, Refusal, Report
 
 NICENESS = 10
+PULLS = 3
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +38,22 @@ class _Snapshot:
     known_at: str | None = None
 
 
-def prepare(reference: str, *, engine: str, settings: registry.Settings) -> Prepared:
+def prepare(
+    reference: str, *, engine: str, settings: registry.Settings, server_pid: int
+) -> Prepared:
     """Resolve, pull and export `reference`, and choose its engine.
+
+    Args:
+        reference: what to serve.
+        engine: as in `choose_engine`.
+        settings: cache and W&B server.
+        server_pid: the process that serves it; what it needs stays in the cache while it lives.
 
     Raises:
         RegistryError: it cannot be served.
     """
     started = time.monotonic()
-    snapshot = _snapshot(reference, settings)
+    snapshot, lease = _held(reference, settings, server_pid)
     choice = choose_engine(
         snapshot.path,
         snapshot.digest,
@@ -60,6 +71,27 @@ def prepare(reference: str, *, engine: str, settings: registry.Settings) -> Prep
         followed=snapshot.followed,
         known_at=snapshot.known_at,
         seconds=time.monotonic() - started,
+        lease=str(lease.path) if lease else "",
+    )
+
+
+def _held(
+    reference: str, settings: registry.Settings, server_pid: int
+) -> tuple[_Snapshot, registry.Lease | None]:
+    """Pull and take a lease; pull again when a prune was in between."""
+    for _ in range(PULLS):
+        snapshot = _snapshot(reference, settings)
+        try:
+            lease = registry.hold(snapshot.digest, settings=settings, pid=server_pid)
+        except registry.StorageError as error:
+            # A cache that cannot be written is not pruned from here either.
+            _log.warning("%s is served without a lease: %s", snapshot.pinned_name, error)
+            return snapshot, None
+        if lease is not None:
+            return snapshot, lease
+    raise registry.UnavailableError(
+        f"{reference} was pruned from the cache as often as it was pulled.",
+        hint="Allow the cache more room: registry cache prune --max-size.",
     )
 
 
@@ -93,10 +125,11 @@ def _pull(reference: str, settings: registry.Settings) -> registry.PulledVersion
             raise error from None
 
 
-def _report(reference: str, engine: str) -> Report:
+def _report(reference: str, engine: str, server_pid: int) -> Report:
     try:
         settings = registry.Settings.from_environment()
-        return Report(prepared=prepare(reference, engine=engine, settings=settings))
+        prepared = prepare(reference, engine=engine, settings=settings, server_pid=server_pid)
+        return Report(prepared=prepared)
     except registry.RegistryError as error:
         return Report(refusal=Refusal(error.code, error.message, error.hint, error.exit_code))
     except Exception as error:
@@ -122,7 +155,7 @@ def main() -> None:
     # An export takes all cores for seconds; requests to the live version go first.
     os.nice(NICENESS)
     with claim_stdout() as messages:
-        report = _report(arguments.reference, arguments.engine)
+        report = _report(arguments.reference, arguments.engine, arguments.parent)
         messages.write(msgspec.json.encode(report).decode())
     # Not a return: with its server away, the SDK's exit handlers can hang for minutes,
     # and all that matters has been said.

@@ -22,6 +22,7 @@ class Prepared(msgspec.Struct, frozen=True):
         reason: why this engine.
         followed: whether the reference names an alias that may move.
         seconds: how long preparing took.
+        lease: the file that keeps it in the cache while the server lives; empty if there is none.
         known_at: when the alias was last seen to point here (RFC 3339), if the server could not
             be asked now and the cache's word was taken; None when the server said so.
     """
@@ -35,6 +36,7 @@ class Prepared(msgspec.Struct, frozen=True):
     reason: str
     followed: bool
     seconds: float = 0.0
+    lease: str = ""
     known_at: str | None = None
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -254,14 +255,23 @@ def test_who_claims_while_a_prune_chooses_waits_for_it(
         "    shutil.rmtree(sys.argv[2])\n"
     )
     command = [sys.executable, "-c", script, str(settings.cache_dir), str(pulled.path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as pruner:
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as pruner,
+        ThreadPoolExecutor() as threads,
+    ):
         assert pruner.stdout
         assert pruner.stdin
         assert pruner.stdout.readline() == b"choosing\n"
+        holding = threads.submit(store.claims.hold, pulled.digest)
+        deadline_s = time.monotonic() + 30
+        while not store.claims.held():
+            assert time.monotonic() < deadline_s
+        # It has claimed, and waits; only now does the prune remove what it had chosen.
         pruner.stdin.write(b"\n")
         pruner.stdin.close()
-        assert store.claims.hold(pulled.digest) is None
-        assert not pulled.path.exists()
+        assert holding.result() is None
+    assert not pulled.path.exists()
+    assert not store.claims.held()
 
 
 def test_a_killed_prune_keeps_nobody_waiting(
