@@ -33,7 +33,10 @@ def add_manifest(
     base_artifact_id: int | None,
     md5: str | None,
 ) -> int:
-    """Announce a manifest of a pending version; return its id. `md5` is base64."""
+    """Announce a manifest of a pending version; return its id. `md5` is base64.
+
+    A full manifest takes the place of those that were announced before.
+    """
     if kind is ManifestKind.FULL:
         connection.execute("DELETE FROM artifact_manifests WHERE artifact_id = ?", (artifact_id,))
     cursor = connection.execute(
@@ -44,17 +47,25 @@ def add_manifest(
     return int(cursor.lastrowid or 0)
 
 
-def announce_manifest(connection: sqlite3.Connection, manifest_id: int | None, md5: str) -> None:
-    """Say which bytes (MD5 in base64) will arrive as a manifest.
+def announce_manifest(connection: sqlite3.Connection, manifest_id: int, md5: str) -> None:
+    """Say which bytes (MD5 in base64) will arrive as a manifest."""
+    connection.execute(
+        "UPDATE artifact_manifests SET md5 = ?, sha256 = NULL WHERE id = ?", (md5, manifest_id)
+    )
+
+
+def manifest_artifact(connection: sqlite3.Connection, manifest_id: int | None) -> int:
+    """Return the id of the pending version to which a manifest belongs.
 
     Raises:
         UsageError: there is no such manifest, or its version is committed.
     """
-    cursor = connection.execute(
-        "UPDATE artifact_manifests SET md5 = ?, sha256 = NULL WHERE id = ?", (md5, manifest_id)
-    )
-    if cursor.rowcount == 0:
+    row = connection.execute(
+        "SELECT artifact_id FROM artifact_manifests WHERE id = ?", (manifest_id,)
+    ).fetchone()
+    if row is None:
         raise UsageError("The manifest is of a version that is gone or committed.")
+    return int(row["artifact_id"])
 
 
 def commit_version(connection: sqlite3.Connection, blobs: BlobStore, artifact_id: int) -> set[str]:

@@ -246,7 +246,7 @@ def record_manifest(connection: sqlite3.Connection, claims: Claims, blob: Blob) 
     ).fetchone()
     if row is None:
         raise NotFoundError("The manifest is of a version that is gone or committed.")
-    if row["md5"] and digest_hex(row["md5"]) != blob.md5:
+    if not row["md5"] or digest_hex(row["md5"]) != blob.md5:
         raise IntegrityError("The manifest is not the one that was announced.")
     connection.execute(
         "UPDATE artifact_manifests SET sha256 = ? WHERE id = ?",

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from registry.backend.artifacts.collections import CollectionKind, ensure_collection, ensure_type
-from registry.backend.artifacts.commit import add_manifest, announce_manifest, commit_version
+from registry.backend.artifacts.commit import (
+    add_manifest,
+    announce_manifest,
+    commit_version,
+    manifest_artifact,
+)
 from registry.backend.artifacts.lineage import Direction, record_lineage
 from registry.backend.artifacts.manifests import DigestAlgorithm, ManifestKind, digest_hex
 from registry.backend.artifacts.multipart import complete_multipart
@@ -173,7 +179,8 @@ def _multipart(
     context: Context, artifact_id: int, file: FileDigest, parts: Inputs
 ) -> dict[str, object]:
     promises = [PartPromise(int(p["partNumber"]), str(p["hexMD5"]).lower()) for p in parts]
-    multipart_id = begin_multipart(context.connection, artifact_id, file, promises)
+    with _dropping(context, artifact_id):
+        multipart_id = begin_multipart(context.connection, artifact_id, file, promises)
     urls = [
         {
             "partNumber": part.number,
@@ -260,7 +267,8 @@ def _update_artifact_manifest(
     base_artifact_id: str | None = None,
 ) -> Mapping[str, object]:
     manifest_id = decode_id("ArtifactManifest", artifact_manifest_id) or 0
-    announce_manifest(context.connection, manifest_id, digest or "")
+    with _dropping(context, manifest_artifact(context.connection, manifest_id)):
+        announce_manifest(context.connection, manifest_id, digest or "")
     name = "wandb_manifest.json"
     return {"artifactManifest": _manifest(context, manifest_id, name, digest)}
 
@@ -287,6 +295,14 @@ def _commit_artifact(context: Context, *, artifact_id: str) -> Mapping[str, obje
     artifact = artifact_of(context, artifact_id)
     _drop(context, commit_version(context.connection, context.backend.blobs, artifact["id"]))
     return {"artifact": artifact_node(get_artifact(context.connection, artifact["id"]))}
+
+
+@contextmanager
+def _dropping(context: Context, artifact_id: int) -> Iterator[None]:
+    """Collect, after the commit, the blobs that the version refers to before and not after."""
+    before = version_blobs(context.connection, artifact_id)
+    yield
+    _drop(context, before - version_blobs(context.connection, artifact_id))
 
 
 def _drop(context: Context, blobs: set[str]) -> None:
