@@ -5,6 +5,7 @@ Two sources: the model in memory (when training ends) and a checkpoint on disk. 
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import shutil
@@ -44,6 +45,7 @@ def write_model(
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _write_weights(_unwrapped(model), directory)
+        write_adapted_config(model, directory)
         saved_processor = processor if processor is not None else _collator_tokenizer(collator)
         if saved_processor is not None:
             saved_processor.save_pretrained(directory)
@@ -52,6 +54,19 @@ def write_model(
         raise _storage_error(directory, error) from error
     _require_weights(directory)
     return directory
+
+
+def write_adapted_config(model: Any, directory: Path) -> None:
+    """Write the base model's `config.json` beside a PEFT adapter; nothing for another model.
+
+    PEFT leaves it out, and with it the labels and the head that the adapter was trained for.
+    """
+    unwrapped = _unwrapped(model)
+    described: Any = copy.deepcopy(getattr(unwrapped, "config", None))
+    if not getattr(unwrapped, "peft_config", None) or not hasattr(described, "to_json_file"):
+        return
+    described.architectures = [type(unwrapped.get_base_model()).__name__]
+    described.to_json_file(directory / "config.json")
 
 
 def find_checkpoint(output_dir: Path, step: int) -> Path:
@@ -65,12 +80,12 @@ def find_checkpoint(output_dir: Path, step: int) -> Path:
     return max(found, key=lambda path: path.stat().st_mtime_ns, default=plain)
 
 
-def link_checkpoint(checkpoint: Path, directory: Path, *, args: Any) -> Path:
+def link_checkpoint(checkpoint: Path, directory: Path, *, args: Any, model: Any = None) -> Path:
     """Bring what serving needs of a saved checkpoint into `directory`.
 
     Files are hard links where the disk allows it, so that the Trainer may rotate the checkpoint
     away while it is being uploaded. The optimizer, scheduler and random states, and pickles, are
-    left out; the arguments are written as JSON.
+    left out; the arguments are written as JSON, and the configuration of an adapter's base.
 
     Raises:
         NotFoundError: there is no such checkpoint.
@@ -80,6 +95,8 @@ def link_checkpoint(checkpoint: Path, directory: Path, *, args: Any) -> Path:
     _link_files(checkpoint, directory, (p for p in _files(checkpoint) if is_for_serving(p)))
     try:
         write_arguments(args, directory)
+        if model is not None:
+            write_adapted_config(model, directory)
     except OSError as error:
         raise _storage_error(directory, error) from error
     _require_weights(directory)

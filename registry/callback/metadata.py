@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import metadata as distributions
 from typing import Any
 
+from registry.adapter import BASE_METADATA
 from registry.callback.arguments import json_safe
 
 MAX_KEYS = 100
@@ -100,7 +101,13 @@ def renamed_metrics(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def version_metadata(
-    *, model: Any, args: Any, state: Any, chosen: Chosen, run_name: str
+    *,
+    model: Any,
+    args: Any,
+    state: Any,
+    chosen: Chosen,
+    run_name: str,
+    base: str | None = None,
 ) -> dict[str, Any]:
     """Return the metadata of one version: JSON values, at most 100 keys.
 
@@ -112,6 +119,7 @@ def version_metadata(
         state: the `TrainerState`, whose log history holds the metrics.
         chosen: which state of the training is logged.
         run_name: as the user spelled it, before it was made fit for an artifact name.
+        base: the artifact that holds an adapter's base model, when it is known.
     """
     facts = {
         "run_name": run_name,
@@ -120,6 +128,7 @@ def version_metadata(
         "selected": chosen.selected,
         **_selection(args, state, chosen),
         **model_facts(model),
+        **({BASE_METADATA: base} if base else {}),
         "transformers_version": distributions.version("transformers"),
         "torch_version": distributions.version("torch"),
         "logged_by": f"runport {distributions.version('runport')}",

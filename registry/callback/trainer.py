@@ -32,6 +32,7 @@ from registry.callback.names import (
     chosen_run_name,
     collection_name,
 )
+from registry.callback.origin import base_artifact
 from registry.callback.upload import (
     MODEL_TYPE,
     TRAINING_STATE_TYPE,
@@ -124,7 +125,7 @@ class RunportCallback(TrainerCallback):  # type: ignore[misc] # transformers shi
         aliases = checkpoint_aliases(chosen.step, chosen.epoch)
         self._log(
             args, state, model, chosen, aliases,
-            lambda directory: link_checkpoint(checkpoint, directory, args=args),
+            lambda directory: link_checkpoint(checkpoint, directory, args=args, model=model),
         )  # fmt: skip
         if self.settings.training_state:
             self._log(
@@ -212,12 +213,13 @@ class RunportCallback(TrainerCallback):  # type: ignore[misc] # transformers shi
         run_name = self._run_name(args, state)
         suffix = "" if kind == MODEL_TYPE else f"-{kind}"
         collection = collection_name(run_name, suffix)
+        base = base_artifact(model)
         metadata = version_metadata(
-            model=model, args=args, state=state, chosen=chosen, run_name=run_name
+            model=model, args=args, state=state, chosen=chosen, run_name=run_name, base=base
         )
         staging = Path(args.output_dir).absolute() / STAGING_DIR
         directory = staging / f"{collection}-step-{chosen.step}-{uuid.uuid4().hex[:8]}"
-        return Parcel(directory, collection, kind, aliases, metadata, chosen.step)
+        return Parcel(directory, collection, kind, aliases, metadata, chosen.step, base)
 
     def _run_name(self, args: Any, state: Any) -> str:
         chosen = chosen_run_name(args.run_name, args.output_dir)

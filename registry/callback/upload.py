@@ -66,6 +66,7 @@ class Parcel:
         directory: holds exactly the artifact's files; removed once they are safe in W&B.
         collection, type, aliases, metadata: of the artifact.
         step: the optimiser step of the weights.
+        base: qualified name of the artifact that the model was made from, when it is known.
     """
 
     directory: Path
@@ -74,6 +75,7 @@ class Parcel:
     aliases: tuple[str, ...]
     metadata: Mapping[str, Any]
     step: int
+    base: str | None = None
 
 
 class Uploader:
@@ -167,6 +169,8 @@ class Uploader:
 
         self.settle()
         run = self._run()
+        if parcel.base is not None and not run.offline:
+            self._record_use(run, parcel.base)
         artifact = wandb.Artifact(
             name=parcel.collection, type=parcel.type, metadata=dict(parcel.metadata)
         )
@@ -180,6 +184,12 @@ class Uploader:
             self._arrived(parcel, None)
         else:
             self._pending.append((artifact, parcel))
+
+    def _record_use(self, run: Any, name: str) -> None:
+        try:
+            run.use_artifact(name)
+        except Exception as error:  # the metadata names it too; the model must not be lost
+            _log.warning("W&B did not record that %s was used: %s", name, error)
 
     def settle(self) -> None:
         """Wait until everything sent has arrived or failed; never raises for a failed upload."""

@@ -11,8 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from registry.adapter import ADAPTER_CONFIG, BASE_FOLDER, has_base
-from registry.errors import ExportError, NotFoundError, UnavailableError, UnsafeContentError
+from registry.errors import (
+    ExportError,
+    IntegrityError,
+    NotFoundError,
+    UnavailableError,
+    UnsafeContentError,
+)
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -23,6 +31,20 @@ _UNSAFE_SETTINGS = ("megatron_config", "corda_config", "loraga_config")
 _PLAIN_STARTS = (True, False, "gaussian", "orthogonal", None)
 _MISSING_WARNING = "Found missing adapter keys"
 _PEFT_PREFIX = "base_model.model."
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the `adapter_config.json` of the folder.
+
+    Raises:
+        IntegrityError: it is not a JSON object.
+    """
+    try:
+        return msgspec.json.decode((path / ADAPTER_CONFIG).read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise IntegrityError(
+            f"{ADAPTER_CONFIG} is not a JSON object: {error}.", hint="Log the adapter again."
+        ) from error
 
 
 def base_folder(path: Path, config: Mapping[str, Any]) -> Path:

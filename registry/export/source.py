@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from registry.adapter import ADAPTER_CONFIG, is_adapter
+from registry.adapter import is_adapter
 from registry.errors import ExportError, IntegrityError, NotFoundError, UnsafeContentError
 from registry.export.adapter import WEIGHTS as ADAPTER_WEIGHTS
-from registry.export.adapter import base_folder, check_match
+from registry.export.adapter import base_folder, check_match, read_config
 from registry.export.lengths import max_tokens
 from registry.export.safetensors import check_safetensors
 from registry.export.tasks import TaskSpec, choose_task
@@ -102,7 +102,7 @@ def _base(path: Path) -> Path | None:
     """Return the folder of the base model if `path` holds a PEFT adapter."""
     if not is_adapter(path):
         return None
-    return base_folder(path, _read_json(path / ADAPTER_CONFIG, required=True))
+    return base_folder(path, read_config(path))
 
 
 def _adapted_files(base: Path, config: Mapping[str, Any]) -> tuple[str, ...]:

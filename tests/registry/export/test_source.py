@@ -96,7 +96,7 @@ BAD: list[tuple[str, Damage, type[RegistryError], str]] = [
         UnsafeContentError,
         "_implementation",
     ),
-    ("adapter", write("adapter_config.json", b"{}"), ExportError, "adapter"),
+    ("adapter", write("adapter_config.json", b"{}"), NotFoundError, "adapter"),
     ("quantised", edit("config.json", quantization_config={"bits": 4}), ExportError, "quantised"),
     ("no tokenizer", remove("tokenizer.json"), ExportError, "no tokenizer"),
     ("tokenizer no json", write("tokenizer.json", b"\x80\x04"), IntegrityError, "tokenizer.json"),
