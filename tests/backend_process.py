@@ -7,6 +7,7 @@ import os
 import select
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -78,13 +79,12 @@ class BackendProcess:
 
     def env(self, home: Path, **extra: str) -> dict[str, str]:
         """A whole environment for an SDK process; caches and settings live beneath `home`."""
-        for name in ("runs", "cache", "config", "data", "tmp"):
+        for name in ("runs", "cache", "config", "data"):
             (home / name).mkdir(parents=True, exist_ok=True)
-        kept = {k: os.environ[k] for k in ("PATH", "LANG", "LC_ALL") if k in os.environ}
+        kept = {k: os.environ[k] for k in ("PATH", "LANG", "LC_ALL", "TMPDIR") if k in os.environ}
         return {
             **kept,
             "HOME": str(home),
-            "TMPDIR": str(home / "tmp"),
             "NETRC": str(home / "netrc"),
             "WANDB_BASE_URL": self.base_url,
             "WANDB_API_KEY": self.api_key,
@@ -143,17 +143,18 @@ def run_flow(
     **extra_env: str,
 ) -> str:
     """Run a script in a process of its own, in `home`, and return its standard output."""
-    environment = backend.env(home, **extra_env)
     started = time.monotonic()
-    done = subprocess.run(
-        [str(python), str(script), *arguments],
-        cwd=home,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
+    # SDK 0.22 waits 5 seconds at each start when its socket's path is too long for a socket.
+    with tempfile.TemporaryDirectory(prefix="rp-") as short:
+        done = subprocess.run(
+            [str(python), str(script), *arguments],
+            cwd=home,
+            env=backend.env(home, **{"TMPDIR": short, **extra_env}),
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
     spent = time.monotonic() - started
     assert done.returncode == 0, (
         f"{script.name} under {python} ended with {done.returncode} after {spent:.1f} s\n"
