@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 @click.argument("name")
 @click.option("--task", help="What the model answers; default: what its architecture is for.")
 @click.option(
+    "--base",
+    metavar="REF",
+    help="Base model of a PEFT adapter: an artifact or a folder; default: what it records.",
+)
+@click.option(
     "--tolerance",
     type=float,
     metavar="DIFF",
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
 def command(
     name: str,
     task: str | None,
+    base: str | None,
     tolerance: float | None,
     timeout_s: float | None,
     force: bool,
@@ -45,6 +51,7 @@ def command(
 
     NAME is as for `registry pull`: an artifact's name or a local folder (`./model`). An export
     that differs by more than the tolerance is not kept (exit status 6), only its report is.
+    A PEFT adapter is merged into its base model first.
     """
     from registry.config import Settings
     from registry.export import DEFAULT_TIMEOUT_S, DEFAULT_TOLERANCE, export_model
@@ -52,7 +59,7 @@ def command(
 
     with json_errors(as_json):
         settings = Settings.from_environment()
-        pulled = pull(name, settings=settings)
+        pulled = pull(name, settings=settings, base=base)
         stages: list[str] = []
 
         def progress(stage: str) -> None:
@@ -84,8 +91,10 @@ def describe(pulled: PulledVersion, export: Export, *, cached: bool) -> list[str
         if cached
         else f"{export.seconds:.1f} s, peak memory {export.peak_memory_bytes / 1e6:.0f} MB"
     )
+    merged = f", merged into {pulled.base.version.qualified_name}" if pulled.base else ""
     return [
-        f"{pulled.version.qualified_name}  {export.task} {export.engine} {export.precision}, {how}",
+        f"{pulled.version.qualified_name}{merged}  "
+        f"{export.task} {export.engine} {export.precision}, {how}",
         export.report.summary(),
     ]
 

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 @click.option("--all", "everything", is_flag=True, help="Also what serving does not need.")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Only files that match.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out files that match.")
+@click.option(
+    "--base",
+    metavar="REF",
+    help="Base model of a PEFT adapter: an artifact or a folder; default: what it records.",
+)
 @click.option("--offline", is_flag=True, help="Never touch the network.")
 @click.option("--refresh", is_flag=True, help="Ask the server even for a pinned, cached version.")
 @click.option("--verify", is_flag=True, help="Hash cached files again.")
@@ -28,6 +33,7 @@ def command(
     everything: bool,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    base: str | None,
     offline: bool,
     refresh: bool,
     verify: bool,
@@ -54,6 +60,7 @@ def command(
             selection=Selection(everything, include, exclude),
             verify=verify,
             refresh=refresh,
+            base=base,
         )
     if as_json:
         result_json(_document(pulled))
@@ -92,6 +99,8 @@ def describe(pulled: PulledVersion) -> list[str]:
         saved_bytes = sum(file.size_bytes for file in pulled.skipped)
         names = ", ".join(sorted(skipped)[:4]) + (", …" if len(skipped) > 4 else "")
         lines.append(f"left out {files_text(len(skipped))}, {size_text(saved_bytes)}: {names}")
+    if pulled.base is not None:
+        lines.append(f"with its base model {pulled.base.version.qualified_name}")
     if pulled.known_at is not None:
         age_s = KnownRef("", "", "", pulled.known_at).age_s(datetime.datetime.now(datetime.UTC))
         lines.append(f"offline: the alias pointed here {age_text(age_s)} ago")
@@ -136,4 +145,5 @@ def _document(pulled: PulledVersion) -> dict[str, Any]:
         "files": [{"path": f.path, "size_bytes": f.size_bytes} for f in version.files],
         "skipped": [dataclasses.asdict(file) for file in pulled.skipped],
         "known_at": pulled.known_at,
+        "base": _document(pulled.base) if pulled.base is not None else None,
     }

@@ -9,6 +9,7 @@ import rich_click as click
 
 from registry.config import Settings
 from registry.errors import UsageError
+from registry.reference import LocalRef, parse_reference
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
@@ -65,6 +66,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
     show_default=True,
     help="Seconds of one window of metrics.",
 )
+@click.option(
+    "--base",
+    metavar="REF",
+    help="Base model of the PEFT adapters among them; default: what each records.",
+)
 @click.option("--offline", is_flag=True, help="No network: what is in the cache must do.")
 @click.option(
     "--api-key-file",
@@ -86,6 +92,7 @@ def command(
     follow_interval: float,
     report: bool,
     report_window: float,
+    base: str | None,
     offline: bool,
     api_key_file: Path | None,
     allowed_host: tuple[str, ...],
@@ -106,7 +113,7 @@ def command(
     from serving.server import serve
 
     settings = Settings.from_environment()
-    environment = process_environment()
+    environment = {**process_environment(), **base_setting(base)}
     if offline or settings.offline:
         environment["RUNPORT_OFFLINE"] = "1"
         follow_interval, report = 0.0, False
@@ -131,6 +138,19 @@ def command(
             environment=environment,
         )
     )
+
+
+def base_setting(base: str | None) -> dict[str, str]:
+    """Return what tells the processes that pull which base model adapters have.
+
+    Raises:
+        InvalidReferenceError: the text is no reference.
+    """
+    if base is None:
+        return {}
+    # They may work in another folder, where a relative path would mean another one.
+    local = isinstance(parse_reference(base), LocalRef)
+    return {"RUNPORT_BASE": str(Path(base).expanduser().absolute()) if local else base}
 
 
 def parse_deployments(texts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
