@@ -14,6 +14,7 @@ import string
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from registry.backend.blobs import sync_directory
 from registry.errors import StorageError
 
 KEY_LENGTH = 40
@@ -78,6 +79,7 @@ def _create(path: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    sync_directory(path.parent)
 
 
 def _key_in(authorization: str) -> str:

@@ -110,6 +110,8 @@ class BlobStore:
             self._incoming.mkdir(mode=0o700, exist_ok=True)
             for leftover in self._incoming.iterdir():
                 leftover.unlink()
+            # A process killed between making a blob's folder and this left it in memory only.
+            sync_directory(self._root)
 
     def path(self, sha256: str) -> Path:
         """Return where the blob lies.
@@ -147,9 +149,9 @@ class BlobStore:
         with storage_errors(target):
             if not target.parent.is_dir():
                 target.parent.mkdir(mode=0o700, exist_ok=True)
-                _sync_directory(self._root)
+                sync_directory(self._root)
             writer.path.replace(target)
-            _sync_directory(target.parent)
+            sync_directory(target.parent)
 
     def read(self, sha256: str) -> bytes:
         """Return a small blob whole.
@@ -216,7 +218,8 @@ def _refers(connection: sqlite3.Connection, query: str, sha256: str) -> bool:
     return connection.execute(lookup, (sha256,)).fetchone() is not None
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make the names in a folder survive power loss."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from registry.backend.artifacts.manifests import DigestAlgorithm, digest_hex
 from registry.backend.artifacts.versions import get_artifact, touch
-from registry.backend.blobs import Blob
+from registry.backend.blobs import Blob, BlobStore
 from registry.backend.parts import Claims
 from registry.errors import IntegrityError, NotFoundError, UsageError
 
@@ -61,15 +61,20 @@ def get_pending(connection: sqlite3.Connection, artifact_id: int | None) -> sqli
     return row
 
 
-def claim_stored(connection: sqlite3.Connection, artifact_id: int, file: FileDigest) -> bool:
-    """Tell whether the bytes are stored; if so, keep them for this version."""
+def claim_stored(
+    connection: sqlite3.Connection, blobs: BlobStore, artifact_id: int, file: FileDigest
+) -> bool:
+    """Tell whether the bytes are stored; if so, keep them for this version.
+
+    A row whose blob was lost does not count, so that logging the file again heals it.
+    """
     row = connection.execute(
         "SELECT sha256, size_bytes FROM artifact_uploads WHERE digest = :digest AND"
         " algorithm = :algorithm UNION ALL SELECT sha256, size_bytes FROM artifact_entries"
         " WHERE digest = :digest AND algorithm = :algorithm AND sha256 IS NOT NULL LIMIT 1",
         {"digest": file.digest, "algorithm": file.algorithm},
     ).fetchone()
-    if row is None:
+    if row is None or not blobs.exists(row["sha256"]):
         return False
     _keep(connection, artifact_id, file, row["sha256"], row["size_bytes"])
     return True

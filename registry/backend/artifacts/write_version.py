@@ -163,7 +163,7 @@ def _created_file(
         "uploadMultipartUrls": None,
         "artifact": artifact_node(artifact),
     }
-    if claim_stored(context.connection, artifact["id"], file):
+    if claim_stored(context.connection, context.backend.blobs, artifact["id"], file):
         return node
     parts = spec.get("uploadPartsInput") or ()
     node["uploadUrl"] = context.upload_url(

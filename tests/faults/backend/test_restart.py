@@ -34,14 +34,20 @@ def incoming(backend: BackendProcess) -> list[Path]:
     return list((backend.data_dir / "blobs" / "incoming").iterdir())
 
 
-def half_sent(backend: BackendProcess, url: str, content: bytes) -> socket.socket:
+def half_sent(
+    backend: BackendProcess, url: str, content: bytes, *, chunked: bool = False
+) -> socket.socket:
     """A connection that has sent half of a PUT, which the backend has begun to store."""
     connection = socket.create_connection(("127.0.0.1", backend.port))
-    head = (
-        f"PUT {urlsplit(url).path} HTTP/1.1\r\nHost: 127.0.0.1:{backend.port}\r\n"
-        f"Content-Length: {len(content)}\r\nContent-MD5: {md5_base64(content)}\r\n\r\n"
-    )
-    connection.sendall(head.encode() + content[: len(content) // 2])
+    half = content[: len(content) // 2]
+    head = f"PUT {urlsplit(url).path} HTTP/1.1\r\nHost: 127.0.0.1:{backend.port}\r\n"
+    if chunked:
+        # No length and no digest: only the missing last chunk tells that this is not all.
+        head += "Transfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head.encode() + f"{len(half):x}\r\n".encode() + half + b"\r\n")
+    else:
+        head += f"Content-Length: {len(content)}\r\nContent-MD5: {md5_base64(content)}\r\n\r\n"
+        connection.sendall(head.encode() + half)
     wait_until(lambda: incoming(backend))
     return connection
 
@@ -95,7 +101,7 @@ def _refuses(backend: BackendProcess) -> bool:
     return False
 
 
-@pytest.mark.parametrize("broken", ["short", "wrong", "hung up"])
+@pytest.mark.parametrize("broken", ["short", "wrong", "hung up", "chunked"])
 def test_a_broken_upload_leaves_nothing(backend: BackendProcess, broken: str) -> None:
     content = bytes(range(256)) * (2 * MIB // 256)
     with Wire(backend) as wire:
@@ -106,7 +112,7 @@ def test_a_broken_upload_leaves_nothing(backend: BackendProcess, broken: str) ->
                 wire.put(url, content, **{"Content-MD5": md5_base64(b"other")})
             assert refused.value.status == 400
         else:
-            connection = half_sent(backend, url, content)
+            connection = half_sent(backend, url, content, chunked=broken == "chunked")
             if broken == "short":
                 connection.shutdown(socket.SHUT_WR)
             connection.close()

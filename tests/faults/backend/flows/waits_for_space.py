@@ -25,7 +25,12 @@ def wait_until(condition: object) -> None:
 
 
 settings = wandb.Settings(
-    x_file_stream_transmit_interval=0.2, x_file_stream_retry_wait_min_seconds=1
+    x_file_stream_retry_wait_min_seconds=0.5,
+    x_file_stream_retry_wait_max_seconds=1,
+    x_file_transfer_retry_wait_min_seconds=0.5,
+    x_file_transfer_retry_wait_max_seconds=1,
+    x_graphql_retry_wait_min_seconds=0.5,
+    x_graphql_retry_wait_max_seconds=1,
 )
 with wandb.init(project="space", id="waits", settings=settings) as run:
     started.touch()
