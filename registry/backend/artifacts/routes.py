@@ -65,7 +65,8 @@ def _find_in_collection(
 def _find_in_entity(backend: Backend, entity: str, hexadecimal: str) -> str:
     with backend.database.read() as connection:
         row = connection.execute(
-            "SELECT sha256 FROM artifact_entries JOIN artifact_details ON id = artifact_id"
+            "SELECT sha256 FROM artifact_entries JOIN artifact_details"
+            " ON artifact_details.id = artifact_id"
             " JOIN projects ON projects.id = project_id WHERE artifact_entries.digest = ?"
             " AND sha256 IS NOT NULL AND entity = ? LIMIT 1",
             (_digest(hexadecimal), entity),

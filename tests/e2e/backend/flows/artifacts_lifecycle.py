@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -184,6 +185,23 @@ def table_found(run_id: str) -> None:
     same(table.get("shown").data, [[1, "x"]])
 
 
+def growing_table() -> None:
+    """An incremental table keeps its rows, in order, over a resumed run."""
+    run_id = None
+    for rows in ([1, 2], [3]):
+        with start(id=run_id, resume="allow") as run:
+            run_id = run.id
+            table = wandb.Table(columns=["n"], log_mode="INCREMENTAL")
+            for row in rows:
+                table.add_data(row)
+                run.log({"grows": table})
+    kept = wandb.Api().artifact(path_of(f"run-{run_id}-incr-grows:latest"))
+    same(kept.version, "v2")
+    root = Path(kept.download(root="grown"))
+    files = sorted(root.iterdir(), key=lambda file: file.name.partition("-")[2])
+    same([json.loads(file.read_text())["data"] for file in files], [[[1]], [[2]], [[3]]])
+
+
 def refused_what_is_wrong(run: wandb.Run) -> None:
     if "storage_region" in inspect.signature(wandb.Artifact).parameters:
         elsewhere = wandb.Artifact("far", "dataset", storage_region="moon-north-1")
@@ -230,6 +248,7 @@ def main() -> None:
     deleted(run)
     run.finish()
     table_found(run.id)
+    growing_table()
 
 
 if __name__ == "__main__":
