@@ -7,9 +7,7 @@ of its own that exposes a click command named `command`.
 
 from __future__ import annotations
 
-import difflib
 import importlib
-import importlib.metadata
 import os
 import sys
 
@@ -52,6 +50,8 @@ class LazyGroup(click.RichGroup):
         """Import the command that is about to run, or say which one was meant."""
         name = args[0]
         if name not in COMMANDS:
+            import difflib
+
             near = difflib.get_close_matches(name, COMMANDS, n=1)
             guess = f" Did you mean {near[0]!r}?" if near else " See `registry --help`."
             raise click.UsageError(f"No such command {name!r}.{guess}", ctx)
@@ -72,6 +72,8 @@ def load_command(name: str) -> click.Command:
 
 
 def _version() -> str:
+    import importlib.metadata
+
     return importlib.metadata.version("runport")
 
 

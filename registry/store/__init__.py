@@ -17,20 +17,23 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from registry.content import Skipped
 from registry.store.blobs import Blobs, sha256_of
-from registry.store.census import Census, take_census
 from registry.store.claims import Claims
 from registry.store.durable import make_folder, storage_errors
 from registry.store.ingest import Ingest
 from registry.store.layout import Layout
 from registry.store.locks import single_flight
 from registry.store.marks import Marks
-from registry.store.prune import Budget, Choice, look, prune
 from registry.store.records import Records, StoredFile, VersionRecord, now_text
 from registry.store.snapshots import build_snapshot
 from registry.versions import ArtifactVersion
+
+if TYPE_CHECKING:
+    from registry.store.census import Census
+    from registry.store.prune import Budget, Choice
 
 __all__ = ["Committed", "Store"]
 
@@ -158,10 +161,14 @@ class Store:
 
     def census(self) -> Census:
         """Look at everything in the cache; see `registry.store.census`."""
+        from registry.store.census import take_census
+
         return take_census(self.layout, self.claims, self.marks)
 
     def prune(self, budget: Budget, *, dry_run: bool = False) -> Choice:
         """Make room; see `registry.store.prune`. A dry run only says what would go."""
+        from registry.store.prune import look, prune
+
         act = look if dry_run else prune
         return act(self.layout, self.claims, self.marks, budget)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import socket
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -46,7 +45,7 @@ def is_gone(mark: str, touched_s: float) -> bool:
 def _machine() -> str:
     # Containers may share a host name and a cache volume; their process
     # namespaces tell them apart, and the boot id tells a restart.
-    marks = [socket.gethostname()]
+    marks = [os.uname().nodename]
     with suppress(OSError):
         marks.append(Path("/proc/sys/kernel/random/boot_id").read_text())
         marks.append(str(os.stat("/proc/self/ns/pid").st_ino))
