@@ -190,13 +190,21 @@ def numeric_metrics(metadata: Mapping[str, Any]) -> dict[str, float]:
 
 def training_step(version: ArtifactVersion) -> int | None:
     """Return the global step at which the version was logged, when it says so."""
+    step = alias_step(version)
+    if step is not None:
+        return step
+    for key in _STEP_KEYS:
+        number = _finite(version.metadata.get(key))
+        if number is not None and number >= 0:
+            return int(number)
+    return None
+
+
+def alias_step(version: ArtifactVersion) -> int | None:
+    """Return the global step of the checkpoint that the version is, by its alias."""
     for alias in version.aliases:
         for prefix in _STEP_ALIASES:
             digits = alias.removeprefix(prefix)
             if digits != alias and _STEP.match(digits):
                 return int(digits)
-    for key in _STEP_KEYS:
-        step = _finite(version.metadata.get(key))
-        if step is not None and step >= 0:
-            return int(step)
     return None

@@ -14,6 +14,7 @@ from registry.config import Settings
 from registry.errors import IntegrityError, NotFoundError
 from registry.hub import Collection, Hub
 from registry.naming import (
+    alias_step,
     choose_era,
     is_foreign_type,
     is_model_type,
@@ -155,7 +156,10 @@ def select(
     elif isinstance(selector, Best):
         return best_version(collection, versions, selector)
     elif isinstance(selector, Step):
-        found = [v for v in versions if not is_stub(v) and training_step(v) == selector.step]
+        trained = [v for v in versions if not is_stub(v)]
+        # The checkpoint itself, rather than another version that was logged at the same step.
+        found = [v for v in trained if alias_step(v) == selector.step]
+        found = found or [v for v in trained if training_step(v) == selector.step]
     elif isinstance(selector, Version):
         found = [v for v in versions if v.version == str(selector)]
     else:
