@@ -21,7 +21,9 @@ from typing import Any, Protocol
 
 from registry.config import Settings
 from registry.errors import NotFoundError, UnavailableError
-from registry.sdk_values import as_file, as_version
+from registry.sdk_errors import translated
+from registry.sdk_upload import Upload, Uploaded, run_settings, upload
+from registry.sdk_values import Lineage, as_file, as_lineage, as_version
 from registry.versions import ArtifactVersion, FileEntry
 
 PROMOTION_JOB_TYPE = "promotion"
@@ -78,6 +80,9 @@ class Hub(Protocol):
     Every method may raise AuthError, NotFoundError or UnavailableError.
     """
 
+    def address(self) -> str:
+        """Return the server's address; asks nobody."""
+
     def default_entity(self) -> str:
         """Return the account's own entity."""
 
@@ -121,6 +126,12 @@ class Hub(Protocol):
     def use_in_active_run(self, version: ArtifactVersion) -> bool:
         """Record in the caller's active run, if any, that it uses the version."""
 
+    def lineage(self, version: ArtifactVersion) -> Lineage:
+        """Return the runs around a version, and what the one that logged it was made from."""
+
+    def upload(self, what: Upload, existing: Sequence[ArtifactVersion]) -> Uploaded:
+        """Log a folder's files as a version, unless one of `existing` has the same bytes."""
+
 
 class WandbHub:
     """A `Hub` that speaks to W&B, or the embedded backend, through the SDK.
@@ -138,7 +149,7 @@ class WandbHub:
         """Return the SDK's `Api`, logging in on first use."""
         with self._lock:
             if self._api is None:
-                with _translated("log in to W&B"):
+                with translated("log in to W&B"):
                     import wandb
 
                     overrides: dict[str, Any] = {"project": self._settings.project}
@@ -149,12 +160,21 @@ class WandbHub:
                     self._api = wandb.Api(overrides=overrides, timeout=self._settings.api_timeout_s)
             return self._api
 
+    def address(self) -> str:
+        """Return the server's address; asks nobody."""
+        if self._settings.base_url:
+            return self._settings.base_url
+        with translated("read the SDK's settings"):
+            import wandb
+
+            return str(wandb.setup().settings.base_url)
+
     def default_entity(self) -> str:
         """Return the configured entity, else the account's own."""
         if self._settings.entity:
             return self._settings.entity
         api = self.api()
-        with _translated("ask for the account's entity"):
+        with translated("ask for the account's entity"):
             entity = api.default_entity
         if not entity:
             raise NotFoundError(
@@ -175,7 +195,7 @@ class WandbHub:
     def files(self, version: ArtifactVersion) -> tuple[FileEntry, ...]:
         """Return the version's manifest."""
         artifact = self._pinned(version)
-        with _translated(f"read the manifest of {version.qualified_name}"):
+        with translated(f"read the manifest of {version.qualified_name}"):
             entries = list(artifact.manifest.entries.items())
         return tuple(as_file(path, entry) for path, entry in entries)
 
@@ -183,7 +203,7 @@ class WandbHub:
         """Return path -> URL of its bytes; the URLs expire and are asked for again."""
         wanted = set(paths)
         artifact = self._pinned(version)
-        with _translated(f"ask where the files of {version.qualified_name} lie"):
+        with translated(f"ask where the files of {version.qualified_name} lie"):
             names = sorted(wanted) if len(wanted) <= _PAGE else None
             found = {
                 str(file.name): str(file.direct_url)
@@ -202,7 +222,7 @@ class WandbHub:
         """List all collections of a project; empty when there is no such project."""
         api = self.api()
         try:
-            with _translated(f"list the artifacts of {entity}/{project}"):
+            with translated(f"list the artifacts of {entity}/{project}"):
                 return [
                     _as_collection(collection)
                     for type_ in api.artifact_types(f"{entity}/{project}")
@@ -215,7 +235,7 @@ class WandbHub:
         """List the versions of a collection, newest first, without files."""
         path = f"{collection.entity}/{collection.project}/{collection.name}"
         api = self.api()
-        with _translated(f"list the versions of {path}"):
+        with translated(f"list the versions of {path}"):
             return [as_version(a) for a in api.artifacts(collection.type, path, per_page=_PAGE)]
 
     def logged_by(self, version: ArtifactVersion) -> tuple[str, str] | None:
@@ -223,7 +243,7 @@ class WandbHub:
         run = self._run_of(version)
         if run is None:
             return None
-        with _translated(f"ask who logged {version.qualified_name}"):
+        with translated(f"ask who logged {version.qualified_name}"):
             return (str(run.id), str(run.name))
 
     def inputs(self, version: ArtifactVersion) -> list[ArtifactVersion]:
@@ -231,13 +251,13 @@ class WandbHub:
         run = self._run_of(version)
         if run is None:
             return []
-        with _translated(f"ask what the run of {version.qualified_name} used"):
+        with translated(f"ask what the run of {version.qualified_name} used"):
             return [as_version(artifact) for artifact in run.used_artifacts()]
 
     def _run_of(self, version: ArtifactVersion) -> Any:
         artifact = self._pinned(version)
         try:
-            with _translated(f"ask who logged {version.qualified_name}"):
+            with translated(f"ask who logged {version.qualified_name}"):
                 return artifact.logged_by()
         except NotFoundError:
             return None  # The run was deleted; the artifact outlives it.
@@ -247,7 +267,7 @@ class WandbHub:
         api = self.api()
         found: dict[str, Collection] = {}
         try:
-            with _translated(f"list the runs of {entity}/{project}"):
+            with translated(f"list the runs of {entity}/{project}"):
                 for run in api.runs(f"{entity}/{project}", filters={"displayName": display_name}):
                     for artifact in run.logged_artifacts():
                         name = str(artifact.name).partition(":")[0]
@@ -261,7 +281,7 @@ class WandbHub:
     def move_alias(self, version: ArtifactVersion, alias: str) -> None:
         """Point `alias` at the version; W&B takes it from the version that had it."""
         artifact = self._pinned(version)
-        with _translated(f"move {alias!r} to {version.qualified_name}"):
+        with translated(f"move {alias!r} to {version.qualified_name}"):
             if alias not in artifact.aliases:
                 artifact.aliases.append(alias)
                 artifact.save()
@@ -269,7 +289,7 @@ class WandbHub:
     def runs(self, entity: str, project: str, job_type: str) -> list[RunRecord]:
         """List a project's runs of one job type, newest first."""
         api = self.api()
-        with _translated(f"list the runs of {entity}/{project}"):
+        with translated(f"list the runs of {entity}/{project}"):
             runs = api.runs(
                 f"{entity}/{project}", filters={"jobType": job_type}, order="-created_at"
             )
@@ -285,7 +305,7 @@ class WandbHub:
         self.api()  # Fails early, with a plain error, when the key or the server is wrong.
         with ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="runport-run-"))
-            with _translated(f"write the run {name!r}"):
+            with translated(f"write the run {name!r}"):
                 run = wandb.init(
                     entity=uses.entity,
                     project=uses.project,
@@ -295,7 +315,7 @@ class WandbHub:
                     dir=folder,
                     # A notebook's own run must stay the active one.
                     reinit="create_new",
-                    settings=self._run_settings(wandb),
+                    settings=run_settings(self._settings),
                 )
                 run.use_artifact(uses.qualified_name)
             failed = True
@@ -303,22 +323,8 @@ class WandbHub:
                 yield _WandbRun(run)
                 failed = False
             finally:
-                with _translated(f"finish the run {name!r}"):
+                with translated(f"finish the run {name!r}"):
                     run.finish(exit_code=1 if failed else 0)
-
-    def _run_settings(self, wandb: Any) -> Any:
-        values: dict[str, Any] = {
-            "silent": True,
-            "console": "off",
-            "init_timeout": self._settings.api_timeout_s,
-            "x_disable_stats": True,
-            "x_disable_meta": True,
-            "disable_git": True,
-            "save_code": False,
-        }
-        if self._settings.base_url:
-            values["base_url"] = self._settings.base_url
-        return wandb.Settings(**values)
 
     def use_in_active_run(self, version: ArtifactVersion) -> bool:
         """Record in the caller's active run, if any, that it uses the version.
@@ -330,9 +336,19 @@ class WandbHub:
         run = getattr(wandb, "run", None)
         if run is None:
             return False
-        with _translated(f"record the use of {version.qualified_name}"):
+        with translated(f"record the use of {version.qualified_name}"):
             run.use_artifact(version.qualified_name)
         return True
+
+    def lineage(self, version: ArtifactVersion) -> Lineage:
+        """Return the runs around a version, and what the one that logged it was made from."""
+        artifact = self._pinned(version)
+        with translated(f"ask for the lineage of {version.qualified_name}"):
+            return as_lineage(artifact)
+
+    def upload(self, what: Upload, existing: Sequence[ArtifactVersion]) -> Uploaded:
+        """Log a folder's files as a version, unless one of `existing` has the same bytes."""
+        return upload(self.api(), self._settings, what, existing)
 
     def _pinned(self, version: ArtifactVersion) -> Any:
         return self._artifact(version.entity, version.project, version.collection, version.version)
@@ -340,7 +356,7 @@ class WandbHub:
     def _artifact(self, entity: str, project: str, collection: str, selector: str) -> Any:
         name = f"{entity}/{project}/{collection}:{selector}"
         api = self.api()
-        with _translated(f"look up {name}"):
+        with translated(f"look up {name}"):
             return api.artifact(name)
 
 
@@ -354,16 +370,6 @@ class _WandbRun:
 
     def summarize(self, values: Mapping[str, Any]) -> None:
         self._run.summary.update(dict(values))
-
-
-@contextmanager
-def _translated(action: str) -> Iterator[None]:
-    from registry.sdk_errors import translate
-
-    try:
-        yield
-    except Exception as error:
-        raise translate(error, action) from error
 
 
 def _as_collection(collection: Any) -> Collection:

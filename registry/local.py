@@ -34,9 +34,7 @@ def take_in_folder(store: Store, folder: Path, selection: Selection) -> PulledVe
     folder = folder.expanduser().absolute()
     if not folder.is_dir():
         raise NotFoundError(f"There is no folder {folder}.", hint="Name a folder with a model.")
-    with storage_errors(f"read {folder}"):
-        entries = [_entry(folder, path) for path in _plain_files(folder)]
-    plan = plan_files(str(folder), entries, selection)
+    plan = plan_files(str(folder), folder_entries(folder), selection)
     if not plan.wanted:
         raise NotFoundError(
             f"{folder} holds no model files.",
@@ -63,6 +61,16 @@ def take_in_folder(store: Store, folder: Path, selection: Selection) -> PulledVe
         size_bytes=sum(sizes.values()),
     )
     return PulledVersion(version, path, digest, False, 0, 0.0, plan.skipped)
+
+
+def folder_entries(folder: Path) -> list[FileEntry]:
+    """Return the regular files beneath a folder, sorted by path, without digests.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    with storage_errors(f"read {folder}"):
+        return [_entry(folder, path) for path in _plain_files(folder)]
 
 
 def _plain_files(folder: Path) -> list[Path]:

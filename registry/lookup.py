@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,20 @@ class Listing:
     """A collection and its versions, newest first, without files."""
 
     collection: Collection
+    versions: tuple[ArtifactVersion, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedByRun:
+    """The versions of a collection that one run logged, newest first.
+
+    Attributes:
+        run_id, run_name: None when it is not known who logged them. Names are not unique.
+        versions: at least one.
+    """
+
+    run_id: str | None
+    run_name: str | None
     versions: tuple[ArtifactVersion, ...]
 
 
@@ -70,6 +85,21 @@ def list_collection(
     hub = hub or open_hub(settings)
     collection = find_collection(hub, ref, place_of(ref, settings, hub))
     return Listing(collection, tuple(hub.versions(collection)))
+
+
+def group_by_run(versions: Sequence[ArtifactVersion], hub: Hub) -> tuple[LoggedByRun, ...]:
+    """Ask who logged each version; return the groups in order of their newest version.
+
+    Runs of the same display name share a collection, so that `v4` may come from another training
+    than `v3`. Asks once or more for each version: pass those that are shown.
+
+    Raises:
+        AuthError, UnavailableError: the server.
+    """
+    groups: dict[tuple[str | None, str | None], list[ArtifactVersion]] = {}
+    for version in versions:
+        groups.setdefault(hub.logged_by(version) or (None, None), []).append(version)
+    return tuple(LoggedByRun(*run, tuple(found)) for run, found in groups.items())
 
 
 def list_project(

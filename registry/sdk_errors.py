@@ -7,6 +7,9 @@ module imports no SDK.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from registry.errors import AuthError, NotFoundError, RegistryError, UnavailableError
 
 _AUTH_WORDS = (
@@ -18,6 +21,15 @@ _NETWORK_WORDS = ("connection refused", "dial tcp", "no such host", "network", "
 _MISSING_WORDS = ("not found", "could not find", "404", "does not exist", "unable to parse")
 _NETWORK_HINT = "Is the W&B server reachable? Cached versions work with --offline."
 _LOGIN_HINT = "Run `wandb login`, or set WANDB_API_KEY (and WANDB_BASE_URL for your own server)."
+
+
+@contextmanager
+def translated(action: str) -> Iterator[None]:
+    """Turn what the SDK raises in the block into errors of our tree; see `translate`."""
+    try:
+        yield
+    except Exception as error:
+        raise translate(error, action) from error
 
 
 def translate(error: Exception, action: str) -> RegistryError:

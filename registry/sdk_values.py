@@ -7,10 +7,54 @@ from __future__ import annotations
 
 import base64
 import binascii
+from dataclasses import dataclass
 from typing import Any
 
 from registry.errors import IntegrityError
 from registry.versions import ArtifactVersion, Digest, FileEntry
+
+
+@dataclass(frozen=True, slots=True)
+class RunLink:
+    """A run that logged or used a version.
+
+    Attributes:
+        id, name, url: of the run.
+        job_type: such as `train`, `promotion`, `inference`; empty when it has none.
+    """
+
+    id: str
+    name: str
+    url: str
+    job_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What is around a version.
+
+    Attributes:
+        logged_by: the run that logged it; None when that is not known or was deleted.
+        made_from: pinned names of what that run used.
+        used_by: runs that used it.
+    """
+
+    logged_by: RunLink | None
+    made_from: tuple[str, ...]
+    used_by: tuple[RunLink, ...]
+
+
+def as_lineage(artifact: Any) -> Lineage:
+    """Return the runs around an SDK artifact."""
+    run = artifact.logged_by()
+    made_from = [str(used.qualified_name) for used in run.used_artifacts()] if run else []
+    used_by = sorted((as_run_link(user) for user in artifact.used_by()), key=lambda one: one.name)
+    return Lineage(as_run_link(run) if run else None, tuple(sorted(made_from)), tuple(used_by))
+
+
+def as_run_link(run: Any) -> RunLink:
+    """Return the facts of an SDK run that lineage shows."""
+    return RunLink(str(run.id), str(run.name), str(run.url), str(run.job_type or ""))
 
 
 def as_version(artifact: Any) -> ArtifactVersion:

@@ -18,11 +18,26 @@ REGISTRY_LAYERS: list[set[str]] = [
     {"registry.errors"},
     {"registry.versions", "registry.config", "registry.selector", "registry.wire"},
     {"registry.reference", "registry.naming", "registry.content", "registry.retry"},
-    {"registry.hub", "registry.sdk_errors", "registry.sdk_values", "registry.store"},
+    {
+        "registry.hub",
+        "registry.sdk_errors",
+        "registry.sdk_upload",
+        "registry.sdk_values",
+        "registry.store",
+    },
     {"registry.cache", "registry.resolve", "registry.ranges", "registry.pulled", "registry.lookup"},
     {"registry.transfer", "registry.local", "registry.adapter"},
     {"registry.pull"},
-    {"registry.export", "registry.promote", "registry.load", "registry.callback"},
+    {
+        "registry.export",
+        "registry.promote",
+        "registry.load",
+        "registry.callback",
+        "registry.push",
+        "registry.diff",
+        "registry.verify",
+        "registry.doctor",
+    },
     {"registry"},
     {"registry.cli", "registry.__main__"},
 ]
@@ -44,7 +59,12 @@ SERVING_LAYERS: list[set[str]] = [
 ]
 
 HEAVY_ONLY_IN: dict[str, set[str]] = {
-    "wandb": {"registry.hub", "registry.callback", "serving.telemetry.reporter"},
+    "wandb": {
+        "registry.hub",
+        "registry.sdk_upload",
+        "registry.callback",
+        "serving.telemetry.reporter",
+    },
     "torch": {"registry.export", "serving.engines.torch", "registry.callback"},
     "transformers": {
         "registry.export",

@@ -17,6 +17,10 @@ from registry.cli.output import run_guarded
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "backend": ("registry.cli.backend", "Run the embedded W&B-compatible backend."),
+    "cache": ("registry.cli.cache", "Show, prune and pin what is in the cache."),
+    "completion": ("registry.cli.completion", "Complete commands and names in the shell."),
+    "diff": ("registry.cli.diff", "Compare two versions: files, configuration, metrics."),
+    "doctor": ("registry.cli.doctor", "Check that this machine is ready, and say what is not."),
     "export": ("registry.cli.export", "Make a version fast: ONNX with a parity report."),
     "inspect": ("registry.cli.inspect", "Show what is known about a collection or version."),
     "key": ("registry.cli.key", "Make an API key for a server."),
@@ -24,8 +28,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("registry.cli.predict", "Ask a running server for a prediction."),
     "promote": ("registry.cli.promote", "Move an alias, by metric or by name."),
     "pull": ("registry.cli.pull", "Fetch a version, verified, into the cache."),
+    "push": ("registry.cli.push", "Log a folder as a version."),
     "rollback": ("registry.cli.rollback", "Undo the last move of an alias."),
     "serve": ("registry.cli.serve", "Answer predictions over HTTP."),
+    "verify": ("registry.cli.verify", "Hash what is cached again, and repair it."),
 }
 """Command name -> (module, one-line help shown before the module is imported)."""
 

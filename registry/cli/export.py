@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from registry.cli.completion import complete_name
 from registry.cli.output import json_errors, json_option, quiet_option, result, result_json, say
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_name)
 @click.option("--task", help="What the model answers; default: what its architecture is for.")
 @click.option(
     "--base",

@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from registry.cli.completion import complete_name
 from registry.cli.output import json_errors, json_option, result, result_json
 
 if TYPE_CHECKING:
     from registry.config import Settings
+    from registry.hub import Hub
     from registry.store import Committed
     from registry.versions import ArtifactVersion
 
+_GROUPED = 20
+"""Newest versions that are grouped by run; each costs questions to the server."""
+
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_name)
 @click.option("--files", is_flag=True, help="List the files with size and digest.")
+@click.option("--lineage", is_flag=True, help="Which runs logged and used it, and from what.")
 @json_option
-def command(name: str, files: bool, as_json: bool) -> None:
+def command(name: str, files: bool, lineage: bool, as_json: bool) -> None:
     """Show what is known about a version: origin, aliases, metadata, cache, exports.
 
-    NAME as for `registry pull`; without a version, `latest` is shown.
+    NAME as for `registry pull`; without a version, `latest` is shown, and which run logged each
+    of the newest versions: runs of the same name share a collection.
     """
     from registry.config import Settings
-    from registry.lookup import resolve
+    from registry.lookup import open_hub, resolve
+    from registry.reference import parse_artifact
 
     with json_errors(as_json):
         settings = Settings.from_environment()
-        version = resolve(name, settings=settings)
+        hub = open_hub(settings)
+        version = resolve(name, settings=settings, hub=hub)
         document = describe(version, settings)
+        ref = parse_artifact(name)
+        if ref.selector is None and ref.digest is None:
+            document["runs"] = _runs(version, settings, hub)
+        if lineage:
+            document["lineage"] = dataclasses.asdict(hub.lineage(version))
     if as_json:
         result_json(document)
         return
@@ -62,6 +77,33 @@ def describe(version: ArtifactVersion, settings: Settings) -> dict[str, Any]:
         "cache": _cache_facts(committed) if committed else None,
         "exports": _exports(settings.cache_dir / "exports", committed) if committed else [],
     }
+
+
+def _runs(version: ArtifactVersion, settings: Settings, hub: Hub) -> list[dict[str, Any]]:
+    """Return the newest versions of the collection, grouped by the run that logged them."""
+    from registry.lookup import group_by_run, list_collection
+
+    name = f"{version.entity}/{version.project}/{version.collection}"
+    newest = list_collection(name, settings=settings, hub=hub).versions[:_GROUPED]
+    return [
+        {
+            "run": {"id": group.run_id, "name": group.run_name} if group.run_id else None,
+            "versions": [
+                {"version": v.version, "aliases": list(v.aliases), "created_at": v.created_at}
+                for v in group.versions
+            ],
+        }
+        for group in group_by_run(newest, hub)
+    ]
+
+
+def _run_line(group: dict[str, Any]) -> str:
+    run = group["run"]
+    versions = ", ".join(
+        v["version"] + (f" ({', '.join(v['aliases'])})" if v["aliases"] else "")
+        for v in group["versions"]
+    )
+    return f"{run['name']} ({run['id']}): {versions}" if run else f"unknown: {versions}"
 
 
 def _cached(version: ArtifactVersion, settings: Settings) -> Committed | None:
@@ -121,12 +163,29 @@ def _lines(document: dict[str, Any], *, with_files: bool) -> list[str]:
         f"  aliases   {', '.join(document['aliases']) or 'none'}",
         f"  cached    {cache['path'] if cache else 'no'}",
     ]
+    lines += _section("runs", [_run_line(group) for group in document.get("runs", ())])
     lines += _section("metadata", [f"{k} = {v}" for k, v in sorted(document["metadata"].items())])
     lines += _section("exports", [_export_line(export) for export in document["exports"]])
+    if "lineage" in document:
+        lines += _lineage_lines(document["lineage"])
     if with_files:
         rows = [f"{size_text(f['size_bytes']):>9}  {f['path']}" for f in document["files"]]
         lines += _section("files", rows)
     return lines
+
+
+def _lineage_lines(lineage: dict[str, Any]) -> list[str]:
+    logged_by = [lineage["logged_by"]] if lineage["logged_by"] else []
+    return [
+        *_section("logged by", [_link_line(run) for run in logged_by] or ["unknown"]),
+        *_section("made from", list(lineage["made_from"]) or ["nothing that was recorded"]),
+        *_section("used by", [_link_line(run) for run in lineage["used_by"]] or ["no run"]),
+    ]
+
+
+def _link_line(run: dict[str, Any]) -> str:
+    job = f"  {run['job_type']}" if run["job_type"] else ""
+    return f"{run['name']} ({run['id']}){job}  {run['url']}"
 
 
 def _section(title: str, rows: list[str]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from registry.cli.completion import complete_name
 from registry.cli.output import json_errors, json_option, result, result_json, say
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ _METRICS_SHOWN = 3
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_name)
 @json_option
 def command(name: str | None, as_json: bool) -> None:
     """List model collections and their versions, newest first.

@@ -8,13 +8,14 @@ into words and an exit status.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 import rich_click as click
 
-from registry.errors import RegistryError
+from registry.errors import RegistryError, UsageError
 
 EXIT_INTERRUPTED = 130
 
@@ -69,6 +70,10 @@ def run_guarded(action: Callable[[], Any]) -> int:
         say("Interrupted.")
         return EXIT_INTERRUPTED
     except click.ClickException as error:
+        if "--json" in sys.argv[1:]:
+            # Of a command line that cannot be parsed this is all that can be known.
+            usage = UsageError(error.format_message(), hint="See --help.")
+            result_json(usage.as_dict())
         error.show()
         return error.exit_code
     except RegistryError as error:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from registry.cli.completion import complete_name
 from registry.cli.output import (
     json_errors,
     json_option,
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_name)
 @click.argument("alias")
 @click.option("--by", metavar="METRIC", help="Choose the version with the best METRIC.")
 @click.option("--mode", type=click.Choice(["max", "min"]), help="Default: min for *loss, else max.")

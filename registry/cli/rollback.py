@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import rich_click as click
 
+from registry.cli.completion import complete_name
 from registry.cli.output import json_errors, json_option, quiet_option
 from registry.cli.promote import report
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_name)
 @click.argument("alias")
 @click.option("--reason", metavar="TEXT", help="Kept in the history.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
