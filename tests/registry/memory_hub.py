@@ -31,6 +31,7 @@ class MemoryHub:
         self.held: list[ArtifactVersion] = []
         self.records: list[RunRecord] = []
         self.displayed: dict[str, list[Collection]] = {}
+        self.loggers: dict[str, tuple[str, str]] = {}
         self.used: dict[str, list[ArtifactVersion]] = {}
         self.questions = 0
         self.on_move: Any = None
@@ -103,7 +104,7 @@ class MemoryHub:
         return found[::-1]
 
     def logged_by(self, version: ArtifactVersion) -> tuple[str, str] | None:
-        return None
+        return self.loggers.get(version.short_name)
 
     def inputs(self, version: ArtifactVersion) -> list[ArtifactVersion]:
         self.questions += 1

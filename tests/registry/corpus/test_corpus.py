@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from click.testing import CliRunner
 from transformers import AutoModelForSequenceClassification
 
 import registry
+from registry.cli.inspect import command
 from registry.errors import AmbiguousNameError, NotFoundError, UnsafeContentError
 from registry.versions import ArtifactVersion
 from tests.registry.corpus.conftest import Corpus
@@ -161,3 +163,19 @@ def test_a_digest_is_a_selector(corpus: Corpus) -> None:
     assert resolve(corpus, f"run-ours@{first.digest[:12]}").version == "v0"
     snapshot = pull(corpus, "run-ours:v0").digest
     assert pull(corpus, f"run-ours:v0@{snapshot}").version == pull(corpus, "run-ours:v0").version
+
+
+def test_inspect_groups_a_collection_by_the_runs_of_one_name(corpus: Corpus) -> None:
+    environment = {"RUNPORT_CACHE_DIR": str(corpus.settings.cache_dir), "WANDB_PROJECT": "corpus"}
+    invoked = CliRunner().invoke(command, ["run-ours", "--json"], env=environment)
+    first, second, _ = corpus.runs["ours"]
+    runs = json.loads(invoked.stdout)["runs"]
+    assert [(group["run"]["id"], group["run"]["name"]) for group in runs] == [
+        (second, "ours"),
+        (first, "ours"),
+    ]
+    assert [[v["version"] for v in group["versions"]] for group in runs] == [["v1"], ["v0"]]
+    shown = CliRunner().invoke(command, ["run-ours"], env=environment)
+    assert f"ours ({first}): v0" in shown.stdout
+    pinned = CliRunner().invoke(command, ["run-ours:v0", "--json"], env=environment)
+    assert "runs" not in json.loads(pinned.stdout)
