@@ -23,7 +23,9 @@ import xxhash
 
 from registry.errors import IntegrityError, NotFoundError, StorageError
 
-CHUNK_BYTES = 1024 * 1024
+CHUNK_BYTES = 128 * 1024
+"""Every transfer holds a few of these; the SDK makes dozens of transfers at once."""
+
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 

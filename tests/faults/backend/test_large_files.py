@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import xxhash
 from tests.backend_process import BackendProcess, run_flow
 from tests.e2e.backend.interpreters import NEWEST
 from tests.faults.backend.inspection import audit
+from tests.faults.backend.test_many_clients import at_once
 from tests.faults.backend.wire import Draft, Wire, manifest_of
 
 MIB = 1 << 20
@@ -131,6 +133,32 @@ def test_a_gigabyte_up_and_down(backend: BackendProcess) -> None:
     assert during_download.answered >= 10
 
 
+def test_many_transfers_at_once(backend: BackendProcess) -> None:
+    """As many as the SDK makes of a large file's parts: still flat."""
+    size_bytes, count = 32 * MIB, 24
+    expected = hash_of(blocks(size_bytes))
+
+    def transfer(number: int) -> None:
+        with Wire(backend) as wire, httpx.Client(timeout=120, verify=False) as plain:
+            url = wire.file_url(RUN, f"{number}.bin")
+            headers = {"content-length": str(size_bytes)}
+            assert plain.put(url, content=blocks(size_bytes), headers=headers).status_code == 200
+            data = wire.ask(
+                'query($n: [String]) {project(name: "faults") {run(name: "large")'
+                " {files(names: $n) {edges {node {directUrl}}}}}}",
+                n=[f"{number}.bin"],
+            )
+            [edge] = data["project"]["run"]["files"]["edges"]
+            with plain.stream("GET", edge["node"]["directUrl"]) as body:
+                assert hash_of(body.iter_bytes(MIB)) == expected
+
+    with Wire(backend) as wire:
+        wire.start_run(RUN)
+        wire.save_file(RUN, "first.bin", b"first")
+    with flat_memory(backend):
+        at_once(*(partial(transfer, number) for number in range(count)))
+
+
 def test_a_file_in_parts(backend: BackendProcess) -> None:
     _in_parts(backend, size_bytes=300 * MIB, part_bytes=64 * MIB)
 
@@ -147,6 +175,8 @@ def test_more_than_2_gib_with_the_sdk(backend: BackendProcess, tmp_path: Path) -
     """The unmodified SDK chooses parts by itself, up and down."""
     script = Path(__file__).parent / "flows" / "huge_artifact.py"
     (tmp_path / "home").mkdir()
+    with Wire(backend) as wire:
+        wire.log_artifact("small", {"small.txt": b"small"})
     with flat_memory(backend):
         run_flow(backend, NEWEST, script, tmp_path / "home", "huge", timeout_s=600)
     audit(backend.data_dir)
