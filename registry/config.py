@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
-
-import platformdirs
 
 from registry.errors import ConfigError
 
@@ -70,8 +68,8 @@ class Settings:
         """
         env = os.environ if environ is None else environ
         return cls(
-            cache_dir=_path(env, "RUNPORT_CACHE_DIR", platformdirs.user_cache_path("runport")),
-            data_dir=_path(env, "RUNPORT_DATA_DIR", platformdirs.user_data_path("runport")),
+            cache_dir=_path(env, "RUNPORT_CACHE_DIR", _default_cache),
+            data_dir=_path(env, "RUNPORT_DATA_DIR", _default_data),
             offline=parse_bool("RUNPORT_OFFLINE", env.get("RUNPORT_OFFLINE", "")),
             entity=env.get("WANDB_ENTITY") or None,
             project=env.get("WANDB_PROJECT") or DEFAULT_PROJECT,
@@ -169,9 +167,21 @@ def _watch(text: str) -> Watch | None:
     )
 
 
-def _path(env: Mapping[str, str], name: str, default: Path) -> Path:
+def _path(env: Mapping[str, str], name: str, default: Callable[[], Path]) -> Path:
     text = env.get(name)
-    return Path(text).expanduser().absolute() if text else default
+    return Path(text).expanduser().absolute() if text else default()
+
+
+def _default_cache() -> Path:
+    import platformdirs
+
+    return platformdirs.user_cache_path("runport")
+
+
+def _default_data() -> Path:
+    import platformdirs
+
+    return platformdirs.user_data_path("runport")
 
 
 def _positive_int(env: Mapping[str, str], name: str, default: int) -> int:

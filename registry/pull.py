@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.adapter import AdapterPull, is_adapter
 from registry.config import Settings
 from registry.content import Plan, Selection, Skipped, check_content, plan_files
 from registry.errors import (
@@ -29,7 +28,6 @@ from registry.errors import (
     StorageError,
     UsageError,
 )
-from registry.local import take_in_folder
 from registry.pulled import PulledVersion
 from registry.reference import ArtifactRef, parse_reference
 from registry.selector import LATEST, Version
@@ -80,6 +78,9 @@ def pull(
         AuthError, UnavailableError, OfflineError, StorageError: server, network, disk.
         IntegrityError, UnsafeContentError: the bytes.
     """
+    from registry.adapter import AdapterPull, is_adapter
+    from registry.local import take_in_folder
+
     began_s = time.monotonic()
     settings = settings or Settings.from_environment()
     store = Store(settings.cache_dir, settings.base_url or "")
@@ -106,6 +107,27 @@ def pull(
             f"{pulled.version.short_name} is no adapter; it needs no base model.",
             hint="Leave --base out.",
         )
+    return replace(pulled, seconds=time.monotonic() - began_s)
+
+
+def pull_cached(reference: str, settings: Settings) -> PulledVersion | None:
+    """Return a version that needs no server and no base model, None for any other.
+
+    Loads only what this takes; `pull` gives the same answer for it.
+
+    Raises:
+        RegistryError: as `pull`.
+    """
+    began_s = time.monotonic()
+    parsed = parse_reference(reference)
+    if not isinstance(parsed, ArtifactRef):
+        return None
+    store = Store(settings.cache_dir, settings.base_url or "")
+    pulled = _Pull(store, settings, parsed, Selection(), verify=False).without_server()
+    if pulled is None or (pulled.path / "adapter_config.json").exists():
+        return None
+    _check_digest(parsed, pulled)
+    store.marks.touch(pulled.digest)
     return replace(pulled, seconds=time.monotonic() - began_s)
 
 

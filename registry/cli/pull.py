@@ -9,6 +9,10 @@ import rich_click as click
 
 from registry.cli.completion import complete_name
 from registry.cli.output import json_errors, json_option, quiet_option, result, result_json, say
+from registry.cli.words import age_text as age_text
+from registry.cli.words import describe as describe
+from registry.cli.words import files_text as files_text
+from registry.cli.words import size_text as size_text
 
 if TYPE_CHECKING:
     from registry.pulled import PulledVersion
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
 @json_option
 @quiet_option
 def command(
-    name: str,
+    names: tuple[str, ...],
     everything: bool,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
@@ -41,31 +45,41 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Fetch a version, verified, into the cache, and print its path.
+    """Fetch versions, verified, into the cache, and print their paths, one a line.
 
     NAME is `[entity/][project/]collection[:version|:alias|:best(metric)|:step(n)][@digest]`,
     the address of an artifact's page, or a local folder (`./model`).
     """
     from registry.config import Settings
     from registry.content import Selection
+    from registry.hub import WandbHub
     from registry.pull import pull
 
+    documents = []
     with json_errors(as_json):
         settings = Settings.from_environment()
         if offline:
             settings = dataclasses.replace(settings, offline=True)
-        pulled = pull(
-            name,
-            settings=settings,
-            progress=_progress(quiet),
-            selection=Selection(everything, include, exclude),
-            verify=verify,
-            refresh=refresh,
-            base=base,
-        )
+        hub = WandbHub(settings)  # One for all names: it logs in once.
+        for name in names:
+            pulled = pull(
+                name,
+                settings=settings,
+                progress=_progress(quiet),
+                selection=Selection(everything, include, exclude),
+                verify=verify,
+                refresh=refresh,
+                base=base,
+                hub=hub,
+            )
+            documents.append(_document(pulled))
+            if not as_json:
+                _print(pulled, quiet)
     if as_json:
-        result_json(_document(pulled))
-        return
+        result_json(documents[0] if len(names) == 1 else documents)
+
+
+def _print(pulled: PulledVersion, quiet: bool) -> None:
     for line in describe(pulled):
         say(line, quiet=quiet)
     result(str(pulled.path))
@@ -79,57 +93,6 @@ def _progress(quiet: bool) -> Any:
     from registry.cli.progress import Bar
 
     return Bar()
-
-
-def describe(pulled: PulledVersion) -> list[str]:
-    """Say in words what was pulled: pinned name, files, sizes, time, what was left out."""
-    import datetime
-
-    from registry.store.records import KnownRef
-
-    version = pulled.version
-    skipped = {file.path for file in pulled.skipped}
-    files = [file for file in version.files if file.path not in skipped]
-    size_bytes = sum(file.size_bytes for file in files)
-    how = "cached" if pulled.cached else f"{size_text(pulled.fetched_bytes)} fetched"
-    lines = [
-        f"{version.qualified_name}  {files_text(len(files))}, {size_text(size_bytes)}, {how}, "
-        f"{pulled.seconds:.2f} s"
-    ]
-    if pulled.skipped:
-        saved_bytes = sum(file.size_bytes for file in pulled.skipped)
-        names = ", ".join(sorted(skipped)[:4]) + (", …" if len(skipped) > 4 else "")
-        lines.append(f"left out {files_text(len(skipped))}, {size_text(saved_bytes)}: {names}")
-    if pulled.base is not None:
-        lines.append(f"with its base model {pulled.base.version.qualified_name}")
-    if pulled.known_at is not None:
-        age_s = KnownRef("", "", "", pulled.known_at).age_s(datetime.datetime.now(datetime.UTC))
-        lines.append(f"offline: the alias pointed here {age_text(age_s)} ago")
-    return lines
-
-
-def files_text(count: int) -> str:
-    """Return `1 file` or `3 files`."""
-    return "1 file" if count == 1 else f"{count} files"
-
-
-def size_text(size_bytes: int) -> str:
-    """Return `1.3 MB`."""
-    size = float(size_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
-def age_text(age_s: float) -> str:
-    """Return `3 minutes`."""
-    for unit, length_s in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if age_s >= length_s:
-            count = int(age_s // length_s)
-            return f"{count} {unit}{'s' if count != 1 else ''}"
-    return "less than a minute"
 
 
 def _document(pulled: PulledVersion) -> dict[str, Any]:

@@ -16,23 +16,22 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.content import Skipped
-from registry.store.blobs import Blobs, sha256_of
-from registry.store.claims import Claims
 from registry.store.durable import make_folder, storage_errors
-from registry.store.ingest import Ingest
 from registry.store.layout import Layout
-from registry.store.locks import single_flight
 from registry.store.marks import Marks
 from registry.store.records import Records, StoredFile, VersionRecord, now_text
-from registry.store.snapshots import build_snapshot
 from registry.versions import ArtifactVersion
 
 if TYPE_CHECKING:
+    from registry.store.blobs import Blobs
     from registry.store.census import Census
+    from registry.store.claims import Claims
+    from registry.store.ingest import Ingest
     from registry.store.prune import Budget, Choice
 
 __all__ = ["Committed", "Store"]
@@ -62,11 +61,32 @@ class Store:
     def __init__(self, root: Path, server: str) -> None:
         self.layout = Layout(root)
         self.records = Records(self.layout, server)
-        self.blobs = Blobs(self.layout)
-        self.ingest = Ingest(self.layout.ingest)
-        self.claims = Claims(self.layout)
         self.marks = Marks(self.layout)
         self._server = server
+
+    # What only writing needs is loaded when something is written: a cached version
+    # is found in less time than these modules take to load.
+
+    @cached_property
+    def blobs(self) -> Blobs:
+        """Verified bytes."""
+        from registry.store.blobs import Blobs
+
+        return Blobs(self.layout)
+
+    @cached_property
+    def ingest(self) -> Ingest:
+        """Bytes on their way in."""
+        from registry.store.ingest import Ingest
+
+        return Ingest(self.layout.ingest)
+
+    @cached_property
+    def claims(self) -> Claims:
+        """What running processes need."""
+        from registry.store.claims import Claims
+
+        return Claims(self.layout)
 
     def find(
         self,
@@ -124,6 +144,8 @@ class Store:
         Raises:
             StorageError: the disk refuses; the version does not exist then.
         """
+        from registry.store.snapshots import build_snapshot
+
         digest, path = build_snapshot(self.layout, files)
         with storage_errors(f"look at the snapshot {digest[:12]}"):
             stored = tuple(_stored(path, name, sha256) for name, sha256 in files.items())
@@ -137,6 +159,8 @@ class Store:
         Raises:
             StorageError: it cannot be read or copied.
         """
+        from registry.store.blobs import sha256_of
+
         with storage_errors(f"copy {source} into the cache"):
             make_folder(self.layout.ingest)
             temporary = self.layout.ingest / f"local.{uuid.uuid4().hex}.tmp"
@@ -155,6 +179,8 @@ class Store:
 
     def lock(self, version: ArtifactVersion, *, timeout_s: float) -> AbstractContextManager[bool]:
         """Let one process at a time fetch this version, where locks work."""
+        from registry.store.locks import single_flight
+
         name = f"{self._server}\n{version.qualified_name}"
         file = hashlib.sha256(name.encode()).hexdigest()[:32] + ".lock"
         return single_flight(self.layout.locks / file, timeout_s=timeout_s)
@@ -191,6 +217,8 @@ def _is_intact(path: Path, file: StoredFile, rehash: bool) -> bool:
             return False
         if status.st_mtime_ns == file.mtime_ns and not rehash:
             return True
+        from registry.store.blobs import sha256_of
+
         return sha256_of(path) == file.sha256
     except OSError:
         return False
