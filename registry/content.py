@@ -7,7 +7,6 @@ promise that the bytes must keep. Nothing here executes or unpickles anything.
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -68,6 +67,8 @@ class Selection:
         """Short name of the choice; versions are committed once per choice."""
         if not self.include and not self.exclude:
             return "all" if self.everything else "serve"
+        import hashlib  # Loads OpenSSL, which a warm pull does not need.
+
         text = json.dumps([self.everything, sorted(self.include), sorted(self.exclude)])
         return "chosen-" + hashlib.sha256(text.encode()).hexdigest()[:16]
 

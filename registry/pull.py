@@ -11,7 +11,6 @@ Imports the SDK (through `registry.hub`) only when the server has to be asked.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -44,7 +43,6 @@ LOCK_TIMEOUT_S = 600.0
 """How long to wait for another process that fetches the same version."""
 
 _DISK_RESERVE_BYTES = 16 * 1024 * 1024
-_log = logging.getLogger(__name__)
 
 
 def pull(

@@ -8,9 +8,7 @@ record is written last.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
 import stat
 import uuid
 from collections.abc import Mapping, Sequence
@@ -159,6 +157,8 @@ class Store:
         Raises:
             StorageError: it cannot be read or copied.
         """
+        import shutil
+
         from registry.store.blobs import sha256_of
 
         with storage_errors(f"copy {source} into the cache"):
@@ -179,6 +179,8 @@ class Store:
 
     def lock(self, version: ArtifactVersion, *, timeout_s: float) -> AbstractContextManager[bool]:
         """Let one process at a time fetch this version, where locks work."""
+        import hashlib
+
         from registry.store.locks import single_flight
 
         name = f"{self._server}\n{version.qualified_name}"
@@ -200,6 +202,8 @@ class Store:
 
     def free_bytes(self) -> int:
         """Return how many bytes the cache's disk can still take."""
+        import shutil
+
         with storage_errors("ask for free space"):
             make_folder(self.layout.root)
             return shutil.disk_usage(self.layout.root).free

@@ -17,7 +17,6 @@ trash/                     renamed out of the way, being deleted
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -36,6 +35,8 @@ def safe_part(text: str) -> str:
     if name.startswith("."):
         name = "%2E" + name[1:]
     if len(name) > _PART_LIMIT:
+        import hashlib  # Loads OpenSSL, which a warm pull does not need.
+
         # Quoting may triple the length; the hash keeps long names apart.
         name = name[:60] + "~" + hashlib.sha256(text.encode()).hexdigest()[:32]
     return name

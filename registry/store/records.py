@@ -6,7 +6,6 @@ A version exists once its record has been renamed into place, and only then.
 from __future__ import annotations
 
 import datetime
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,6 @@ from registry.store.layout import Layout, safe_part
 from registry.versions import ArtifactVersion
 
 FORMAT = 1
-_log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -213,12 +211,18 @@ def _read(path: Path, kind: type[T]) -> T | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        _log.warning("cannot read %s: %s", path, error)
+        _warn("cannot read %s: %s", path, error)
         return None
     try:
         return msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, RecursionError) as error:
         # Damaged by the disk or written by another release: as if it were not
         # there, so that the next pull writes it again.
-        _log.warning("ignoring the damaged record %s: %s", path, error)
+        _warn("ignoring the damaged record %s: %s", path, error)
         return None
+
+
+def _warn(message: str, path: Path, error: Exception) -> None:
+    import logging  # Here: a warm pull reads records, and has nothing to warn of.
+
+    logging.getLogger(__name__).warning(message, path, error)
