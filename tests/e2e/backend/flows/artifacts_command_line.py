@@ -43,14 +43,14 @@ def put_and_got() -> None:
 def synced_after_offline() -> None:
     with start() as online:
         log(online, draft("known", "dataset", {"k": "k"}))
-    os.environ["WANDB_MODE"] = "offline"
-    with start(config={"lr": 0.5}) as run:
+    with start(config={"lr": 0.5}, mode="offline") as run:
         run.log({"loss": 1.0})
         run.log_artifact(draft("away", "model", {"w": "away"}), aliases=["latest", "later"])
         folder = Path(run.dir).parent
-    del os.environ["WANDB_MODE"]
-    command("sync", str(folder))
+    same(folder.name.startswith("offline-"), True)
     api = wandb.Api()
+    same(api.artifact_collection_exists(path_of("away"), "model"), False)
+    command("sync", str(folder))
     artifact = api.artifact(path_of("away:later"))
     same((artifact.version, artifact.logged_by().id), ("v0", run.id))
     same(sorted(artifact.aliases), ["later", "latest"])

@@ -158,6 +158,7 @@ def named_while_unfinished(run: wandb.Run) -> None:
     holder = wandb.Artifact("holder", "dataset")
     holder.add(table, "again")
     log(run, holder)
+    wait_for("tables:v0")  # nothing makes the holder wait for what it refers to
     same(wandb.Api().artifact(path_of("holder:v0")).get("again").data, [[1], [2]])
 
 
