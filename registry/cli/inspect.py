@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -75,7 +74,7 @@ def describe(version: ArtifactVersion, settings: Settings) -> dict[str, Any]:
             for file in version.files
         ],
         "cache": _cache_facts(committed) if committed else None,
-        "exports": _exports(settings.cache_dir / "exports", committed) if committed else [],
+        "exports": _exports(settings, version),
     }
 
 
@@ -133,19 +132,32 @@ def _cache_facts(committed: Committed) -> dict[str, Any]:
     }
 
 
-def _exports(folder: Path, committed: Committed) -> list[dict[str, Any]]:
-    from registry.export.store import Export, list_records
+def _exports(settings: Settings, version: ArtifactVersion) -> list[dict[str, Any]]:
+    """Return the version's exports and the refused ones, each with its parity report.
 
+    An adapter has one snapshot, and so its own exports, for each base model it was pulled with.
+    """
+    import msgspec
+
+    from registry.export import list_records
+    from registry.store import Store
+
+    records = Store(settings.cache_dir, settings.base_url or "").records.of_collection(
+        version.entity, version.project, version.collection
+    )
+    snapshots = {
+        record.snapshot: None
+        for record in records
+        if (record.version.version, record.version.digest) == (version.version, version.digest)
+    }
     return [
         {
-            "path": str(record.path),
-            "task": record.task,
-            "engine": record.engine,
-            "precision": record.precision,
-            "refused": not isinstance(record, Export),
-            "parity": record.report,
+            **msgspec.to_builtins(record, enc_hook=str),
+            "served": record.report.passed,
+            "summary": record.report.summary(),
         }
-        for record in list_records(folder, committed.record.snapshot)
+        for snapshot in snapshots
+        for record in list_records(settings.cache_dir / "exports", snapshot)
     ]
 
 
