@@ -17,6 +17,7 @@ from registry.store.claims import Lease
 from registry.store.records import VersionRecord
 
 _LISTED = 5
+_SHORTEST_DIGEST = 8
 
 
 def open_store(settings: Settings) -> Store:
@@ -44,8 +45,8 @@ def hold(
     return open_store(settings or Settings.from_environment()).claims.hold(snapshot, pid=pid)
 
 
-def find_entry(store: Store, settings: Settings, name: str) -> Entry:
-    """Return the cached entry that a name means; without the network.
+def find_entries(store: Store, settings: Settings, name: str) -> list[Entry]:
+    """Return the cached entries that a name means, one per choice of files; without the network.
 
     Args:
         store: the cache.
@@ -55,13 +56,16 @@ def find_entry(store: Store, settings: Settings, name: str) -> Entry:
 
     Raises:
         NotFoundError: it is not in the cache.
-        AmbiguousNameError: several entries answer to it.
+        AmbiguousNameError: several snapshots' digests begin so.
         InvalidReferenceError: it is no name.
     """
     entries = store.census().entries
     if name.startswith("@"):
         found = [entry for entry in entries if entry.digest.startswith(name[1:])]
-        found = found if len(name) > 8 else []
+        found = found if len(name) > _SHORTEST_DIGEST else []
+        if len(found) > 1:
+            shown = ", ".join(f"@{entry.digest[:16]}" for entry in found[:_LISTED])
+            raise AmbiguousNameError(f"{name} may be {shown}.", hint="Write more of its digits.")
     else:
         snapshots = {record.snapshot for record in cached_records(store, settings, name)}
         found = [entry for entry in entries if entry.digest in snapshots]
@@ -69,13 +73,7 @@ def find_entry(store: Store, settings: Settings, name: str) -> Entry:
         raise NotFoundError(
             f"{name} is not in the cache.", hint="`registry cache list` shows what is."
         )
-    if len(found) > 1:
-        shown = ", ".join(f"@{entry.digest[:12]}" for entry in found[:_LISTED])
-        raise AmbiguousNameError(
-            f"{name} is in the cache with several choices of files: {shown}.",
-            hint="Name one of them by its digest.",
-        )
-    return found[0]
+    return found
 
 
 def cached_records(store: Store, settings: Settings, name: str) -> Sequence[VersionRecord]:

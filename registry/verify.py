@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from registry.cache import find_entry, open_store
+from registry.cache import find_entries, open_store
 from registry.config import Settings
 from registry.content import Selection
 from registry.errors import RegistryError
@@ -87,7 +87,7 @@ def verify(
     """Hash cached versions, their exports and, without names, everything else as well.
 
     Args:
-        names: as for `find_entry`; empty: the whole cache.
+        names: as for `find_entries`; empty: the whole cache.
         settings: default: from the environment; `offline` repairs nothing.
         hub: default: W&B through its SDK.
         limits: waits and retries of a download.
@@ -99,7 +99,7 @@ def verify(
     settings = settings or Settings.from_environment()
     work = _Verifying(open_store(settings), settings, hub, limits)
     if names:
-        entries = [find_entry(work.store, settings, name) for name in names]
+        entries = [e for name in names for e in find_entries(work.store, settings, name)]
     else:
         entries = list(work.store.census().entries)
     for entry in entries:

@@ -15,12 +15,13 @@ from registry.cli.completion import complete_name
 from registry.cli.output import json_errors, json_option, quiet_option, result, result_json, say
 from registry.cli.units import parse_duration, parse_size
 from registry.errors import UsageError
+from registry.store.prune import Kept, Removal
 
 if TYPE_CHECKING:
     from registry.config import Settings
     from registry.store import Store
     from registry.store.census import Entry
-    from registry.store.prune import Budget, Choice, Kept, Removal
+    from registry.store.prune import Budget, Choice
 
 _LEFTOVER_AGE = "1d"
 
@@ -73,10 +74,17 @@ class CachePrune:
 
 @dataclass(frozen=True, slots=True)
 class CachePin:
-    """What `cache pin --json` and `cache unpin --json` print."""
+    """What `cache pin --json` and `cache unpin --json` print.
+
+    Attributes:
+        name: pinned name of the version.
+        digests: of its snapshots, one per choice of files.
+        pinned: how it is now.
+        changed: whether it was otherwise before.
+    """
 
     name: str
-    digest: str
+    digests: tuple[str, ...]
     pinned: bool
     changed: bool
 
@@ -214,23 +222,25 @@ def unpin(name: str, as_json: bool, quiet: bool) -> None:
 
 
 def _set_pin(name: str, wanted: bool, *, as_json: bool, quiet: bool) -> None:
-    from registry.cache import find_entry
+    from registry.cache import find_entries
 
     with json_errors(as_json):
         settings = _settings()
         store = _store(settings)
-        entry = find_entry(store, settings, name)
-        if wanted:
-            store.marks.pin(entry.digest, entry.title)
-        else:
-            store.marks.unpin(entry.digest)
-    changed = entry.pinned != wanted
+        entries = find_entries(store, settings, name)
+        for entry in entries:
+            if wanted:
+                store.marks.pin(entry.digest, entry.title)
+            else:
+                store.marks.unpin(entry.digest)
+    title = entries[0].title
+    changed = any(entry.pinned != wanted for entry in entries)
     if as_json:
-        result_json(CachePin(entry.title, entry.digest, wanted, changed))
+        result_json(CachePin(title, tuple(e.digest for e in entries), wanted, changed))
         return
     already = "" if changed else " already"
     say(f"{'pinned' if wanted else 'not pinned'}{already}", quiet=quiet)
-    result(entry.title)
+    result(title)
 
 
 def _ask(choice: Choice, *, as_json: bool) -> None:
