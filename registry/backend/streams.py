@@ -81,7 +81,7 @@ def _inflate(body: bytes, limit_bytes: int) -> bytes:
 
 async def file_chunks(path: Path, start: int, length: int) -> AsyncIterator[bytes]:
     """Yield `length` bytes of a file from `start`; reads happen in threads."""
-    descriptor = await asyncio.to_thread(os.open, path, os.O_RDONLY)
+    descriptor = await _opened(path)
     try:
         while length > 0:
             wanted = min(CHUNK_BYTES, length)
@@ -93,6 +93,21 @@ async def file_chunks(path: Path, start: int, length: int) -> AsyncIterator[byte
             yield chunk
     finally:
         os.close(descriptor)
+
+
+async def _opened(path: Path) -> int:
+    """Open a file in a thread; if the client hangs up meanwhile, it is closed again."""
+    opening = asyncio.ensure_future(asyncio.to_thread(os.open, path, os.O_RDONLY))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close)
+        raise
+
+
+def _close(opening: asyncio.Future[int]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        os.close(opening.result())
 
 
 def parse_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
