@@ -54,6 +54,16 @@ FIELDS = FieldSet()
 Row = sqlite3.Row
 Inputs = list[dict[str, Any]]
 
+FIELDS.input_type(
+    "CreateArtifactFileSpecInput",
+    "artifactID",
+    "name",
+    "md5",
+    "digest",
+    "artifactManifestID",
+    "uploadPartsInput",
+)
+
 _REGIONS = frozenset({"", "default"})
 
 

@@ -77,6 +77,14 @@ class FieldSet:
         for name, key in columns.items():
             self._add(typename, name, Field(_column(key), frozenset()))
 
+    def input_type(self, typename: str, *names: str) -> None:
+        """Declare the fields of an object inside a mutation's input, for introspection alone.
+
+        `typename` ends in `Input`. What a mutation itself takes is read off its resolver.
+        """
+        for name in names:
+            self._add(typename, name, Field(_constant(None), frozenset()))
+
     def constants(self, typename: str, values: Mapping[str, object]) -> None:
         """Declare fields that have the same value on every object of the type."""
         for name, value in values.items():

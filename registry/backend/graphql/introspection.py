@@ -27,6 +27,9 @@ def introspect(schema: Schema, name: str, arguments: Mapping[str, Any]) -> objec
 
 def describe_type(schema: Schema, typename: str) -> dict[str, object] | None:
     """Return name, fields and input fields of a type, or None when it is not known."""
+    if typename in schema and typename.endswith("Input"):
+        names = [{"name": name} for name in schema[typename]]
+        return {"name": typename, "kind": "INPUT_OBJECT", "fields": None, "inputFields": names}
     if typename in schema:
         fields = [_describe_field(name, field) for name, field in schema[typename].items()]
         return {"name": typename, "kind": "OBJECT", "fields": fields, "inputFields": None}
