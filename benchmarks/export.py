@@ -29,8 +29,9 @@ from serving.engines.onnx import open_onnx
 from serving.tasks import open_task
 task = open_task(export.path, None)
 engine = open_onnx(export.path, threads=2)
-row = task.preprocess("a good film", {})
-task.postprocess(engine.run(task.collate([row], engine.input_names)), 0, {})
+rows = task.preprocess("a good film", {})
+outputs = engine.run(task.collate(rows, engine.input_names))
+task.postprocess(rows, task.split(rows, outputs), {})
 assert not {"torch", "transformers"} & set(sys.modules)
 print(time.perf_counter() - started)
 """

@@ -157,7 +157,7 @@ class DataPlane:
                 ok=course.status < 400,
                 status=course.status,
                 items=course.items,
-                batch_sizes=tuple(done.batch_rows for done in course.done),
+                batch_sizes=tuple(rows for done in course.done for rows in done.batch_rows),
                 stages_ms=_stages(course),
                 labels=tuple(_top_labels(course.done)),
             )

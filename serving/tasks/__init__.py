@@ -10,7 +10,7 @@ from pathlib import Path
 
 from serving.errors import LoadError
 from serving.tasks.directory import ModelDirectory, read_directory
-from serving.tasks.protocol import Row, Task
+from serving.tasks.protocol import Outputs, Row, Samples, Task
 from serving.tasks.text_classification import TextClassification
 
 _OPENERS: dict[str, Callable[[ModelDirectory], Task]] = {
@@ -52,4 +52,4 @@ def _task_of(model: ModelDirectory) -> str:
     )
 
 
-__all__ = ["Row", "Task", "open_task"]
+__all__ = ["Outputs", "Row", "Samples", "Task", "open_task"]

@@ -12,7 +12,9 @@ import tokenizers
 from registry import max_tokens
 from serving.errors import InvalidInputError, LoadError
 from serving.tasks.directory import ModelDirectory
-from serving.tasks.protocol import Array, Row
+from serving.tasks.protocol import Array, Outputs, Row
+
+SAMPLE_TEXTS = ("a", "the first words to try", "one text of a middling length to try " * 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,13 @@ class TextEncoder:
                 array[index, start : start + row.length] = row.arrays[name]
             batch[name] = array
         return batch
+
+
+def split_rows(
+    rows: Sequence[Row], outputs: Mapping[str, Array], names: Sequence[str]
+) -> list[Outputs]:
+    """Return the named outputs of each row, for outputs that have one value per row."""
+    return [{name: outputs[name][index] for name in names} for index in range(len(rows))]
 
 
 def _side(value: object) -> str:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from serving.errors import InvalidInputError, LoadError, NonFiniteOutputError
+from serving.errors import InvalidInputError
 from serving.tasks.directory import ModelDirectory
-from serving.tasks.protocol import Array, Row
-from serving.tasks.text import TextEncoder
+from serving.tasks.protocol import Array, Outputs, Row, Samples
+from serving.tasks.scores import finite_logits, label_names, sigmoid, softmax
+from serving.tasks.text import SAMPLE_TEXTS, TextEncoder, split_rows
 
 _FUNCTIONS = ("sigmoid", "softmax", "none")
 _ITEM_HINT = 'Send a text, or a pair as {"text": "…", "text_pair": "…"}.'
@@ -42,7 +43,7 @@ class TextClassification:
         Raises:
             LoadError: the tokenizer or the label names cannot be used.
         """
-        labels = _labels(model.config)
+        labels = label_names(model.config)
         return cls(TextEncoder.open(model), labels, _default_function(model.config, len(labels)))
 
     @property
@@ -50,7 +51,12 @@ class TextClassification:
         """`text-classification`."""
         return "text-classification"
 
-    def preprocess(self, item: object, parameters: Mapping[str, object]) -> Row:
+    @property
+    def samples(self) -> Samples:
+        """Texts of three lengths."""
+        return Samples(SAMPLE_TEXTS)
+
+    def preprocess(self, item: object, parameters: Mapping[str, object]) -> tuple[Row]:
         """Tokenise a text, or a `{"text", "text_pair"}` object.
 
         Raises:
@@ -59,19 +65,23 @@ class TextClassification:
         _top_k(parameters)
         self._function(parameters)
         if isinstance(item, str):
-            return self.encoder.encode(item)
+            return (self.encoder.encode(item),)
         if isinstance(item, Mapping) and set(item) <= {"text", "text_pair"}:
             text, pair = item.get("text"), item.get("text_pair")
             if isinstance(text, str) and isinstance(pair, str | None):
-                return self.encoder.encode(text, pair)
+                return (self.encoder.encode(text, pair),)
         raise InvalidInputError("An input is neither a text nor a pair of texts.", hint=_ITEM_HINT)
 
     def collate(self, rows: Sequence[Row], input_names: Sequence[str]) -> dict[str, Array]:
         """Pad the rows to the longest."""
         return self.encoder.collate(rows, input_names)
 
+    def split(self, rows: Sequence[Row], outputs: Mapping[str, Array]) -> list[Outputs]:
+        """Return each row's logits."""
+        return split_rows(rows, outputs, ("logits",))
+
     def postprocess(
-        self, outputs: Mapping[str, Array], index: int, parameters: Mapping[str, object]
+        self, rows: Sequence[Row], outputs: Sequence[Outputs], parameters: Mapping[str, object]
     ) -> list[dict[str, Any]]:
         """Return `[{"label", "score"}, …]`, best first.
 
@@ -79,16 +89,7 @@ class TextClassification:
             InvalidInputError: a parameter cannot be used.
             NonFiniteOutputError: a logit is NaN or infinite.
         """
-        logits = outputs["logits"][index].astype(np.float32, copy=False)
-        if not np.isfinite(logits).all():
-            raise NonFiniteOutputError(
-                "The model answered NaN or infinity.",
-                hint="The weights are damaged or overflow; serve another version.",
-            )
-        if logits.shape != (len(self.labels),):
-            raise NonFiniteOutputError(
-                f"The model has {logits.size} outputs for {len(self.labels)} labels."
-            )
+        logits = finite_logits(outputs[0]["logits"], len(self.labels))
         scores = _apply(self._function(parameters), logits)
         order = np.argsort(-scores, kind="stable")[: _top_k(parameters)]
         return [{"label": self.labels[i], "score": float(scores[i])} for i in order]
@@ -102,21 +103,6 @@ class TextClassification:
                 "function_to_apply is not known.", hint=f"Use one of {', '.join(_FUNCTIONS)}."
             )
         return wanted.lower()
-
-
-def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
-    names = config.get("id2label")
-    if names is None:
-        # transformers leaves the map out when it has the default names; two is its default.
-        count = config.get("num_labels", 2)
-        return tuple(f"LABEL_{index}" for index in range(count if isinstance(count, int) else 2))
-    wanted = [str(index) for index in range(len(names))] if isinstance(names, Mapping) else []
-    if not wanted or set(wanted) != set(names):
-        raise LoadError(
-            "id2label in config.json does not number its labels 0, 1, 2, …",
-            hint="Set `id2label` on the model and log it again.",
-        )
-    return tuple(str(names[index]) for index in wanted)
 
 
 def _default_function(config: Mapping[str, Any], labels: int) -> str:
@@ -140,10 +126,5 @@ def _top_k(parameters: Mapping[str, object]) -> int | None:
 
 def _apply(function: str, logits: Array) -> Array:
     if function == "softmax":
-        shifted = np.exp(logits - logits.max())
-        return np.asarray(shifted / shifted.sum())
-    if function == "sigmoid":
-        # exp of a large negative logit overflows to infinity, and 1 / infinity is the right 0.
-        with np.errstate(over="ignore"):
-            return np.asarray(1.0 / (1.0 + np.exp(-logits)))
-    return logits
+        return softmax(logits)
+    return sigmoid(logits) if function == "sigmoid" else logits

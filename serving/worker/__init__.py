@@ -4,6 +4,7 @@
     frames.py     length-prefixed msgpack over a Unix socket
     schedule.py   waiting rows by true length; which of them form the next batch
     batch.py      run one batch; a row that fails, fails alone
+    items.py      gather the rows of one input; make its answer when all have run
     core.py       the pipeline, in one event loop; also used in-process
     board.py      which requests are inside the engine, readable after a crash
     host.py       the worker process: load, warm, answer frames

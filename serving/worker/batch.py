@@ -1,4 +1,4 @@
-"""Run one batch of rows: collate, engine, postprocess; a row that fails, fails alone.
+"""Run one batch of rows: collate, engine, split; a row that fails, fails alone.
 
 Synchronous, called in an engine thread. Knows tasks and engines by their protocols only.
 """
@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import structlog
 
 from serving.engines.protocol import Engine
 from serving.errors import InferenceError, ServingError
-from serving.tasks.protocol import Row, Task
-from serving.worker.messages import Done, Outcome, Problem
+from serving.tasks.protocol import Outputs, Row, Task
+from serving.worker.messages import Problem
 
 _log = structlog.get_logger(__name__)
 
@@ -27,19 +25,18 @@ _FAILED = InferenceError(
 
 
 @dataclass(frozen=True, slots=True)
-class RowJob:
-    """A row and what its outcome needs.
+class Ran:
+    """What came of a row.
 
     Attributes:
-        row: as the task made it.
-        parameters: of its request.
-        tokenize_ms, queue_ms: time in the stages before.
+        outputs: the row's own.
+        batch_rows: how many rows ran together.
+        inference_ms: how long they took together.
     """
 
-    row: Row
-    parameters: Mapping[str, Any]
-    tokenize_ms: float
-    queue_ms: float
+    outputs: Outputs
+    batch_rows: int
+    inference_ms: float
 
 
 def problem_of(error: BaseException, where: str) -> Problem:
@@ -59,49 +56,21 @@ def problem_of(error: BaseException, where: str) -> Problem:
     return Problem.of(_FAILED)
 
 
-def run_batch(task: Task, engine: Engine, jobs: Sequence[RowJob]) -> list[Outcome]:
-    """Run rows together and return one outcome each, in order; never raises.
+def run_batch(task: Task, engine: Engine, rows: Sequence[Row]) -> list[Ran | Problem]:
+    """Run rows together and return what came of each, in order; never raises.
 
     A batch that fails is halved until the rows that fail are alone: the others
     are answered as if they had never met.
     """
     started = time.perf_counter()
     try:
-        inputs = task.collate([job.row for job in jobs], engine.input_names)
-        outputs = engine.run(inputs)
+        outputs = task.split(rows, engine.run(task.collate(rows, engine.input_names)))
     # BaseException: native code reaches us as panics that are no Exception, and
     # an engine thread must not end with a request inside it.
     except BaseException as error:
-        if len(jobs) == 1:
+        if len(rows) == 1:
             return [problem_of(error, "engine")]
-        half = len(jobs) // 2
-        return [*run_batch(task, engine, jobs[:half]), *run_batch(task, engine, jobs[half:])]
+        half = len(rows) // 2
+        return [*run_batch(task, engine, rows[:half]), *run_batch(task, engine, rows[half:])]
     inference_ms = (time.perf_counter() - started) * 1e3
-    return [
-        _postprocess(task, outputs, index, job, len(jobs), inference_ms)
-        for index, job in enumerate(jobs)
-    ]
-
-
-def _postprocess(
-    task: Task,
-    outputs: Mapping[str, np.ndarray[Any, Any]],
-    index: int,
-    job: RowJob,
-    batch_rows: int,
-    inference_ms: float,
-) -> Outcome:
-    started = time.perf_counter()
-    try:
-        value = task.postprocess(outputs, index, job.parameters)
-    except BaseException as error:
-        return problem_of(error, "postprocess")
-    return Done(
-        value=value,
-        tokens=job.row.length,
-        batch_rows=batch_rows,
-        tokenize_ms=job.tokenize_ms,
-        queue_ms=job.queue_ms,
-        inference_ms=inference_ms,
-        postprocess_ms=(time.perf_counter() - started) * 1e3,
-    )
+    return [Ran(one, len(rows), inference_ms) for one in outputs]

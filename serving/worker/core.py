@@ -18,9 +18,16 @@ from typing import Any, Protocol
 
 from serving.config import CoreLimits
 from serving.engines.protocol import Engine
-from serving.errors import DeadlineExceededError, NotReadyError, OverloadedError
+from serving.errors import (
+    DeadlineExceededError,
+    InferenceError,
+    NotReadyError,
+    OverloadedError,
+    PayloadTooLargeError,
+)
 from serving.tasks.protocol import Row, Task
-from serving.worker.batch import RowJob, problem_of, run_batch
+from serving.worker.batch import problem_of, run_batch
+from serving.worker.items import Item
 from serving.worker.messages import Outcome, PredictRequest, Problem
 from serving.worker.schedule import BatchPolicy, LengthQueue, Waiting
 
@@ -58,6 +65,7 @@ class _Request:
     finished: asyncio.Future[None]
     outcomes: list[Outcome | None]
     remaining: int
+    accepted: int
     queued: set[Waiting[_Place]] = field(default_factory=set)
 
     def settle(self, index: int, outcome: Outcome) -> None:
@@ -71,12 +79,15 @@ class _Request:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where the outcome of a row belongs."""
+    """Where what comes of a row belongs."""
 
     request: _Request
-    index: int
-    row: Row
-    tokenize_ms: float
+    item: Item
+    number: int
+
+    @property
+    def row(self) -> Row:
+        return self.item.rows[self.number]
 
 
 class WorkerCore:
@@ -124,7 +135,7 @@ class WorkerCore:
 
     @property
     def accepted(self) -> int:
-        """Rows accepted and not yet answered."""
+        """Rows accepted and not yet answered; an input counts as one before it is tokenised."""
         return self._accepted
 
     async def start(self) -> None:
@@ -159,6 +170,7 @@ class WorkerCore:
             finished=self._loop.create_future(),
             outcomes=[None] * items,
             remaining=items,
+            accepted=items,
         )
         try:
             async with asyncio.timeout(request.timeout_s):
@@ -166,7 +178,7 @@ class WorkerCore:
         except TimeoutError:
             raise _too_late() from None
         finally:
-            self._accepted -= items
+            self._accepted -= job.accepted
             for waiting in job.queued:
                 self._queue.remove(waiting)
 
@@ -191,41 +203,57 @@ class WorkerCore:
         loop = self._loop
         if loop is None or self._stopping:
             raise NotReadyError("The worker is stopping.", retry_after_s=1)
-        rows = await loop.run_in_executor(
-            self._tokenizers, self._preprocess, job.id, items, job.parameters
-        )
-        now = time.monotonic()
-        for index, (made, tokenize_ms) in enumerate(rows, start=start):
-            if isinstance(made, Problem):
-                job.settle(index, made)
-                continue
-            place = _Place(job, index, made, tokenize_ms)
-            waiting = Waiting(place, made.length, enqueued_at=now, deadline=job.deadline)
-            job.queued.add(waiting)
-            self._queue.add(waiting)
+        made = await loop.run_in_executor(self._tokenizers, self._preprocess, job, start, items)
+        for index, item in enumerate(made, start=start):
+            if isinstance(item, Problem):
+                job.settle(index, item)
+            else:
+                self._enqueue(job, item)
         self._pump()
 
-    def _preprocess(
-        self, request_id: int, items: Sequence[Any], parameters: dict[str, Any]
-    ) -> list[tuple[Row | Problem, float]]:
-        """Turn items into rows, in a tokenize thread; an item that fails, fails alone."""
+    def _enqueue(self, job: _Request, item: Item) -> None:
+        now = time.monotonic()
+        # The rows of a long text count like as many inputs, from now on.
+        job.accepted += len(item.rows) - 1
+        self._accepted += len(item.rows) - 1
+        for number, row in enumerate(item.rows):
+            place = _Place(job, item, number)
+            waiting = Waiting(place, row.length, enqueued_at=now, deadline=job.deadline)
+            job.queued.add(waiting)
+            self._queue.add(waiting)
+
+    def _preprocess(self, job: _Request, start: int, items: Sequence[Any]) -> list[Item | Problem]:
+        """Turn inputs into items, in a tokenize thread; one that fails, fails alone."""
         lane = self._free_lanes.pop()
-        self._board.enter(lane, [request_id])
+        self._board.enter(lane, [job.id])
         try:
-            return [self._row(item, parameters) for item in items]
+            return [
+                self._item(index, item, job.parameters)
+                for index, item in enumerate(items, start=start)
+            ]
         finally:
             self._board.leave(lane)
             self._free_lanes.append(lane)
 
-    def _row(self, item: Any, parameters: dict[str, Any]) -> tuple[Row | Problem, float]:
+    def _item(self, index: int, item: Any, parameters: dict[str, Any]) -> Item | Problem:
         started = time.perf_counter()
-        made: Row | Problem
         try:
-            made = self._task.preprocess(item, parameters)
+            rows = self._task.preprocess(item, parameters)
+            self._check_rows(len(rows))
         # A tokenizer's native panic is a BaseException and no Exception.
         except BaseException as error:
-            made = problem_of(error, "preprocess")
-        return made, (time.perf_counter() - started) * 1e3
+            return problem_of(error, "preprocess")
+        return Item(index, rows, parameters, (time.perf_counter() - started) * 1e3)
+
+    def _check_rows(self, rows: int) -> None:
+        if rows < 1:
+            raise InferenceError("The task made nothing of this input.")
+        if rows > self._limits.max_queue:
+            raise PayloadTooLargeError(
+                f"The input makes {rows} rows, at most {self._limits.max_queue} are accepted.",
+                hint="Send a shorter text or fewer labels, "
+                "or start the server with a longer --max-queue.",
+            )
 
     def _pump(self) -> None:
         """Start batches while a slot is free and a row waits."""
@@ -244,42 +272,46 @@ class WorkerCore:
         for waiting in rows:
             waiting.payload.request.queued.discard(waiting)
         self._board.enter(slot, [waiting.payload.request.id for waiting in rows])
-        jobs = [
-            RowJob(
-                row=waiting.payload.row,
-                parameters=waiting.payload.request.parameters,
-                tokenize_ms=waiting.payload.tokenize_ms,
-                queue_ms=(now - waiting.enqueued_at) * 1e3,
-            )
-            for waiting in rows
-        ]
-        self._engines.submit(self._run, slot, rows, jobs)
+        self._engines.submit(self._run, slot, rows, now)
 
-    def _run(self, slot: int, rows: list[Waiting[_Place]], jobs: list[RowJob]) -> None:
+    def _run(self, slot: int, rows: list[Waiting[_Place]], began_at: float) -> None:
         """Run a batch in an engine thread and hand the outcomes to the event loop."""
         started = time.perf_counter()
-        outcomes = run_batch(self._task, self._engine, jobs)
-        spent_s = time.perf_counter() - started
+        places = [waiting.payload for waiting in rows]
+        results = run_batch(self._task, self._engine, [place.row for place in places])
+        outcomes = [
+            (place, place.item.outcome(self._task))
+            for waiting, place, result in zip(rows, places, results, strict=True)
+            if place.item.deliver(place.number, result, (began_at - waiting.enqueued_at) * 1e3)
+        ]
+        row_s = (time.perf_counter() - started) / len(rows)
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._finish, slot, rows, outcomes, spent_s)
+            self._loop.call_soon_threadsafe(self._finish, slot, outcomes, row_s)
 
-    def _finish(
-        self, slot: int, rows: list[Waiting[_Place]], outcomes: list[Outcome], spent_s: float
-    ) -> None:
+    def _finish(self, slot: int, outcomes: list[tuple[_Place, Outcome]], row_s: float) -> None:
         self._board.leave(slot)
         self._free_slots.append(slot)
-        row_s = spent_s / len(rows)
         self._row_s = row_s if self._row_s == 0.0 else 0.9 * self._row_s + 0.1 * row_s
         # The next batch starts before this one's answers are encoded: the engine
         # never waits for bookkeeping.
         self._pump()
-        for waiting, outcome in zip(rows, outcomes, strict=True):
-            waiting.payload.request.settle(waiting.payload.index, outcome)
+        for place, outcome in outcomes:
+            self._tell(place, outcome)
 
-    def _settle(self, waiting: Waiting[_Place], outcome: Outcome) -> None:
-        request = waiting.payload.request
-        request.queued.discard(waiting)
-        request.settle(waiting.payload.index, outcome)
+    def _tell(self, place: _Place, outcome: Outcome) -> None:
+        """Settle an input; of one that failed, drop the rows that still wait."""
+        if isinstance(outcome, Problem) and len(place.item.rows) > 1:
+            left = [one for one in place.request.queued if one.payload.item is place.item]
+            for waiting in left:
+                place.request.queued.discard(waiting)
+                self._queue.remove(waiting)
+        place.request.settle(place.item.index, outcome)
+
+    def _settle(self, waiting: Waiting[_Place], problem: Problem) -> None:
+        place = waiting.payload
+        place.request.queued.discard(waiting)
+        if place.item.deliver(place.number, problem):
+            self._tell(place, problem)
 
 
 def _too_late() -> DeadlineExceededError:

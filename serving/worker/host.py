@@ -90,7 +90,7 @@ class WorkerHost:
             core = WorkerCore(task, engine, first.plan.limits, self._board)
             await core.start()
             if first.plan.warmup:
-                await warm(core, task.name)
+                await warm(core, task.samples)
         # A panic in native code is a BaseException and no Exception; the parent
         # must hear of every one.
         except BaseException as error:

@@ -40,14 +40,15 @@ class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
 
     Attributes:
         value: what the task's `postprocess` returned; plain values.
-        tokens: true length of the input, special tokens included.
-        batch_rows: how many rows ran together.
-        tokenize_ms, queue_ms, inference_ms, postprocess_ms: time in each stage.
+        tokens: true length of all its rows, special tokens included.
+        batch_rows: for each of its rows, how many ran together with it, itself included.
+        tokenize_ms, queue_ms, inference_ms, postprocess_ms: time in each stage; of several rows,
+            the slowest counts.
     """
 
     value: Any
     tokens: int
-    batch_rows: int
+    batch_rows: list[int]
     tokenize_ms: float
     queue_ms: float
     inference_ms: float

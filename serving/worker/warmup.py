@@ -6,29 +6,20 @@ version answers finite values at all: one that does not is never routed to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 from serving.errors import LoadError
+from serving.tasks.protocol import Samples
 from serving.worker.core import WorkerCore
 from serving.worker.messages import PredictRequest, Problem
 
-_TEXTS = ("a", "the first words to try", "one text of a middling length to try " * 8)
 
-SAMPLES: Mapping[str, Sequence[Any]] = {"text-classification": _TEXTS}
-"""Items by task name; a task without samples is not warmed."""
-
-
-async def warm(core: WorkerCore, task_name: str) -> None:
+async def warm(core: WorkerCore, samples: Samples) -> None:
     """Run the samples of the task.
 
     Raises:
         LoadError: an answer failed; the message says how.
     """
-    items = list(SAMPLES.get(task_name, ()))
-    if not items:
-        return
-    for outcome in await core.predict(PredictRequest(items)):
+    request = PredictRequest(list(samples.items), dict(samples.parameters))
+    for outcome in await core.predict(request):
         if isinstance(outcome, Problem):
             raise LoadError(
                 f"The model failed on a sample input: {outcome.message}",

@@ -1,7 +1,7 @@
 """A small, real implementation of the task and engine seams, exact and without a model file.
 
-An item is a text; a row holds its characters; the engine answers per row a number that depends on
-every character and its place, so that a mixed-up or padded-in row shows.
+An item is a text; a row holds the characters between two bars; the engine answers per row a number
+that depends on every character and its place, so that a mixed-up or padded-in row shows.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from serving.errors import InvalidInputError
-from serving.tasks.protocol import Array, Row
+from serving.tasks.protocol import Array, Outputs, Row, Samples
 
 POISON = "☠"
 """A character on which the engine fails, with the whole batch."""
@@ -20,6 +20,8 @@ UNPOSTABLE = "☣"
 """A character on which postprocessing fails."""
 PANIC = "☢"
 """A character on which tokenising raises what is no Exception, as native panics do."""
+BAR = "|"
+"""Separates the rows of an item."""
 
 
 class Panic(BaseException):
@@ -28,7 +30,16 @@ class Panic(BaseException):
 
 def reference(text: str) -> int:
     """What the engine answers for `text`, computed another way."""
-    return sum((place + 1) * ord(character) for place, character in enumerate(text))
+    return sum(
+        number * (place + 1) * ord(character)
+        for number, part in enumerate(parts(text), start=1)
+        for place, character in enumerate(part)
+    )
+
+
+def parts(text: str) -> list[str]:
+    """What stands between the bars, empty parts left out."""
+    return [part for part in text.split(BAR) if part]
 
 
 class CharacterTask:
@@ -38,13 +49,21 @@ class CharacterTask:
     def name(self) -> str:
         return "characters"
 
-    def preprocess(self, item: object, parameters: Mapping[str, object]) -> Row:
-        if not isinstance(item, str) or not item:
+    @property
+    def samples(self) -> Samples:
+        return Samples(["sample", "sample|of|rows"])
+
+    def preprocess(self, item: object, parameters: Mapping[str, object]) -> list[Row]:
+        if not isinstance(item, str) or not parts(item):
             raise InvalidInputError("An input is no text.")
         if PANIC in item:
             raise Panic("index out of bounds")
-        ids = np.array([ord(character) for character in item], dtype=np.int64)
-        return Row({"ids": ids, "mask": np.ones_like(ids)}, length=len(ids), truncated=False)
+        return [self._row(number, part) for number, part in enumerate(parts(item), start=1)]
+
+    def _row(self, number: int, part: str) -> Row:
+        ids = np.array([ord(character) for character in part], dtype=np.int64)
+        arrays = {"ids": ids, "mask": np.ones_like(ids)}
+        return Row(arrays, length=len(ids), truncated=False, facts=number)
 
     def collate(self, rows: Sequence[Row], input_names: Sequence[str]) -> dict[str, Array]:
         longest = max(row.length for row in rows)
@@ -57,12 +76,18 @@ class CharacterTask:
             batch[name] = array
         return batch
 
+    def split(self, rows: Sequence[Row], outputs: Mapping[str, Array]) -> list[Outputs]:
+        return [
+            {name: values[index] for name, values in outputs.items()} for index in range(len(rows))
+        ]
+
     def postprocess(
-        self, outputs: Mapping[str, Array], index: int, parameters: Mapping[str, object]
+        self, rows: Sequence[Row], outputs: Sequence[Outputs], parameters: Mapping[str, object]
     ) -> object:
-        if outputs["broken"][index]:
+        if any(one["broken"] for one in outputs):
             raise ValueError("no such label")
-        return int(outputs["sum"][index]) + int(str(parameters.get("add", 0)))
+        total = sum(row.facts * int(one["sum"]) for row, one in zip(rows, outputs, strict=True))
+        return total + int(str(parameters.get("add", 0)))
 
 
 class SumEngine:

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from registry import Export
-from serving.engines.onnx import open_onnx
-from serving.engines.protocol import Engine
 from serving.errors import InvalidInputError, LoadError, NonFiniteOutputError
-from serving.tasks import Task, open_task
+from serving.tasks import open_task
 from tests.exports import export_directory
 from tests.models import tiny_bert
+from tests.serving.tasks.served import Served, open_served
 from tests.serving.tasks.texts import varied_pairs, varied_texts
 
 WITHOUT_TORCH = """
@@ -35,32 +33,16 @@ from serving.engines.onnx import open_onnx
 from serving.tasks import open_task
 directory = Path(sys.argv[1])
 task, engine = open_task(directory, None), open_onnx(directory, threads=1)
-row = task.preprocess({"text": "good", "text_pair": "bad"}, {})
-outputs = engine.run(task.collate([row], engine.input_names))
-print(task.postprocess(outputs, 0, {"top_k": None}))
+rows = task.preprocess({"text": "good", "text_pair": "bad"}, {})
+outputs = task.split(rows, engine.run(task.collate(rows, engine.input_names)))
+print(task.postprocess(rows, outputs, {"top_k": None}))
 """
-
-
-@dataclass(frozen=True)
-class Served:
-    """A model, how it is served, and transformers' own pipeline for it."""
-
-    task: Task
-    engine: Engine
-    pipeline: Any
-
-    def answers(self, items: Sequence[object], **parameters: object) -> list[Any]:
-        """Answer the items in one batch."""
-        rows = [self.task.preprocess(item, parameters) for item in items]
-        outputs = self.engine.run(self.task.collate(rows, self.engine.input_names))
-        return [self.task.postprocess(outputs, index, parameters) for index in range(len(items))]
 
 
 def served(model: Path, export: Export) -> Served:
     from transformers import pipeline
 
-    task, engine = open_task(export.path, None), open_onnx(export.path, threads=1)
-    return Served(task, engine, pipeline("text-classification", model=str(model)))
+    return open_served(export, pipeline("text-classification", model=str(model)))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +70,7 @@ def check_same(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> N
 
 def check_pipeline(model: Served, items: Sequence[Any], **parameters: Any) -> None:
     expected = [
-        model.pipeline(item, truncation=True, **({"top_k": 1} | parameters)) for item in items
+        model.reference(item, truncation=True, **({"top_k": 1} | parameters)) for item in items
     ]
     found = [answer for item in items for answer in model.answers([item], **parameters)]
     for one, reference in zip(found, expected, strict=True):
@@ -138,24 +120,24 @@ def test_an_answer_does_not_depend_on_its_batch_mates(
 def test_nothing_heavy_is_needed_to_serve(tiny_export: Export, single: Served) -> None:
     command = [sys.executable, "-c", WITHOUT_TORCH, str(tiny_export.path)]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
-    expected = single.pipeline({"text": "good", "text_pair": "bad"}, top_k=None)
+    expected = single.reference({"text": "good", "text_pair": "bad"}, top_k=None)
     assert [one["label"] for one in expected] == [
         label for label in run.stdout.split("'") if label in {"good", "fine", "bad"}
     ]
 
 
 def test_rows_know_their_length(single: Served) -> None:
-    row = single.task.preprocess("good film", {})
+    (row,) = single.task.preprocess("good film", {})
     assert (row.length, row.truncated) == (4, False)
     assert list(row.arrays) == ["input_ids", "attention_mask", "token_type_ids"]
     assert all(array.shape == (4,) and array.dtype == np.int64 for array in row.arrays.values())
-    assert single.task.preprocess("good " * 62, {}).truncated is False
-    cut = single.task.preprocess("good " * 63, {})
+    assert single.task.preprocess("good " * 62, {})[0].truncated is False
+    (cut,) = single.task.preprocess("good " * 63, {})
     assert (cut.length, cut.truncated) == (64, True)
 
 
 def test_only_inputs_of_the_model_are_collated(single: Served) -> None:
-    rows = [single.task.preprocess(text, {}) for text in ("good", "good bad fine")]
+    rows = [single.task.preprocess(text, {})[0] for text in ("good", "good bad fine")]
     batch = single.task.collate(rows, ("attention_mask", "input_ids"))
     assert list(batch) == ["attention_mask", "input_ids"]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
@@ -196,23 +178,25 @@ def test_a_lone_surrogate_is_the_items_own_error(single: Served) -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_nan_becomes_an_error_of_its_row_alone(single: Served, value: float) -> None:
     logits = np.array([[1, 2, 3], [1, value, 3]], dtype=np.float32)
-    answer = single.task.postprocess({"logits": logits}, 0, {})
+    rows = [single.task.preprocess(text, {})[0] for text in ("good", "bad")]
+    good, bad = single.task.split(rows, {"logits": logits})
+    answer = single.task.postprocess(rows[:1], [good], {})
     assert isinstance(answer, list)
     assert answer[0]["label"] == "good"
     with pytest.raises(NonFiniteOutputError):
-        single.task.postprocess({"logits": logits}, 1, {})
+        single.task.postprocess(rows[1:], [bad], {})
 
 
 def test_equal_scores_keep_the_order_of_the_labels(single: Served) -> None:
-    answer = single.task.postprocess({"logits": np.ones((1, 3), np.float32)}, 0, {"top_k": None})
+    answer = single.task.postprocess([], [{"logits": np.ones(3, np.float32)}], {"top_k": None})
     assert isinstance(answer, list)
     assert [one["label"] for one in answer] == ["bad", "fine", "good"]
 
 
 def test_extreme_logits_make_no_warning(other: Served) -> None:
-    count = len(other.pipeline.model.config.id2label)
-    logits = np.full((1, count), -3e4, dtype=np.float32)
-    other.task.postprocess({"logits": logits}, 0, {"function_to_apply": "sigmoid"})
+    count = len(other.reference.model.config.id2label)
+    logits = np.full(count, -3e4, dtype=np.float32)
+    other.task.postprocess([], [{"logits": logits}], {"function_to_apply": "sigmoid"})
 
 
 @pytest.fixture
@@ -256,7 +240,7 @@ def test_default_labels_when_the_config_names_none(directory: Path) -> None:
     del config["id2label"], config["label2id"]
     path.write_text(json.dumps(config))
     answer = open_task(directory, None).postprocess(
-        {"logits": np.array([[0, 1]], np.float32)}, 0, {"top_k": None}
+        [], [{"logits": np.array([0, 1], np.float32)}], {"top_k": None}
     )
     assert isinstance(answer, list)
     assert [one["label"] for one in answer] == ["LABEL_1", "LABEL_0"]

@@ -13,12 +13,15 @@ from serving.config import CoreLimits
 from serving.errors import DeadlineExceededError, NotReadyError, OverloadedError
 from serving.worker.core import WorkerCore
 from serving.worker.messages import Done, Outcome, PredictRequest, Problem
+from serving.worker.warmup import warm
 from tests.serving.pipeline import (
+    BAR,
     PANIC,
     POISON,
     UNPOSTABLE,
     CharacterTask,
     SumEngine,
+    parts,
     reference,
 )
 
@@ -54,6 +57,8 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def check(text: str, outcome: Outcome) -> None:
     bad = next((kind for mark, kind in BAD.items() if mark in text), None)
+    if not parts(text):
+        bad = "invalid-input"
     if bad is None:
         assert isinstance(outcome, Done)
         assert outcome.value == reference(text)
@@ -63,7 +68,9 @@ def check(text: str, outcome: Outcome) -> None:
         pytest.fail(f"{text!r} was answered")
 
 
-texts = st.text(st.sampled_from("abcxyz" + POISON + UNPOSTABLE + PANIC), min_size=1, max_size=6)
+texts = st.text(
+    st.sampled_from("abcxyz" + BAR + BAR + POISON + UNPOSTABLE + PANIC), min_size=1, max_size=8
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -137,7 +144,7 @@ def test_stages_and_batch_size_are_told() -> None:
         for outcome in outcomes:
             assert isinstance(outcome, Done)
             assert outcome.tokens == 3
-            assert outcome.batch_rows == 2
+            assert outcome.batch_rows == [2]
             stages = (outcome.tokenize_ms, outcome.queue_ms, outcome.inference_ms)
             assert all(spent >= 0 for spent in (*stages, outcome.postprocess_ms))
 
@@ -223,6 +230,65 @@ def test_one_poisoned_row_of_many_is_found_by_halving() -> None:
         assert [rows for rows, _ in engine.batches[1:]] == [8, 4, 4, 2, 1, 1, 2]
 
     with_core(body, held=True)
+
+
+def test_rows_of_one_input_are_batched_by_themselves_and_put_together() -> None:
+    async def body(core: WorkerCore, engine: SumEngine) -> None:
+        text = "aaa|bb|ccc|d"
+        (outcome,) = await core.predict(PredictRequest([text]))
+        assert isinstance(outcome, Done)
+        assert outcome.value == reference(text)
+        assert outcome.tokens == 9
+        assert outcome.batch_rows == [2, 1, 2, 1]
+        assert sorted(engine.batches) == [(1, 1), (1, 2), (2, 3)]
+
+    with_core(body)
+
+
+def test_rows_count_as_inputs_while_they_wait() -> None:
+    async def body(core: WorkerCore, engine: SumEngine) -> None:
+        call = asyncio.ensure_future(core.predict(PredictRequest(["a|bb|ccc"])))
+        await began(engine)
+        assert core.accepted == 3
+        with pytest.raises(OverloadedError):
+            await core.predict(PredictRequest(["d", "e"]))
+        engine.release()
+        await call
+        assert core.accepted == 0
+
+    with_core(body, held=True, max_queue=4)
+
+
+def test_an_input_of_more_rows_than_the_queue_holds_is_refused() -> None:
+    async def body(core: WorkerCore, engine: SumEngine) -> None:
+        long, short = await core.predict(PredictRequest(["a|b|c|d|e", "a|b"]))
+        assert isinstance(long, Problem)
+        assert long.error_type == "payload-too-large"
+        check("a|b", short)
+
+    with_core(body, max_queue=4)
+
+
+def test_a_failed_row_fails_its_input_and_spares_the_rest_of_it() -> None:
+    async def body(core: WorkerCore, engine: SumEngine) -> None:
+        items = [f"{POISON}|bb|ccc", "dddd|eeeee"]
+        failed, done = await core.predict(PredictRequest(items))
+        check(items[0], failed)
+        check(items[1], done)
+        assert (1, 1) in engine.batches
+        # The batch after the failed one had begun by then; nothing else of the input runs.
+        assert (1, 3) not in engine.batches
+        assert core.accepted == 0
+
+    with_core(body, age_cap_s=0.0)
+
+
+def test_a_worker_is_warmed_with_its_tasks_samples() -> None:
+    async def body(core: WorkerCore, engine: SumEngine) -> None:
+        await warm(core, CharacterTask().samples)
+        assert sorted(engine.batches) == [(1, 2), (1, 4), (2, 6)]
+
+    with_core(body)
 
 
 def test_stopping_answers_what_waits() -> None:

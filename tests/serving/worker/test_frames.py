@@ -77,7 +77,7 @@ def test_messages_arrive_as_they_were_sent() -> None:
         replies: list[FromWorker] = [
             Loaded("t", "onnx", 7, 0.1),
             LoadFailed(Problem.of(LoadError("no"))),
-            Answer(1, [Done([{"label": "x", "score": 0.5}], 3, 1, 0.0, 0.0, 0.0, 0.0)]),
+            Answer(1, [Done([{"label": "x", "score": 0.5}], 3, [1], 0.0, 0.0, 0.0, 0.0)]),
             Refused(2, Problem.of(InvalidInputError("no", hint="yes", retry_after_s=2))),
         ]
         for reply in replies:
@@ -158,7 +158,7 @@ def test_answers_find_their_requests_in_any_order() -> None:
         asking = [asyncio.create_task(client.predict(PredictRequest([n]))) for n in range(5)]
         received = [await worker.receive() for _ in range(5)]
         for message in reversed(received):
-            done = Done(message.request.items[0] * 10, 1, 1, 0, 0, 0, 0)
+            done = Done(message.request.items[0] * 10, 1, [1], 0, 0, 0, 0)
             worker.send(Answer(message.id, [done]))
         answers = await asyncio.gather(*asking)
         assert [outcome.value for (outcome,) in answers] == [0, 10, 20, 30, 40]  # type: ignore[union-attr]
