@@ -73,18 +73,21 @@ def timed(command: Sequence[str], environment: Mapping[str, str]) -> Ended:
     """Run a command and measure it.
 
     Raises:
-        subprocess.CalledProcessError: it failed.
+        SystemExit: it failed.
     """
-    with tempfile.TemporaryFile("w+") as output:
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as words:
         started = time.perf_counter()
         process = subprocess.Popen(
-            command, env=dict(environment), cwd=REPOSITORY, stdout=output, stderr=subprocess.DEVNULL
+            command, env=dict(environment), cwd=REPOSITORY, stdout=output, stderr=words
         )
         _, status, usage = os.wait4(process.pid, 0)
         wall_s = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            raise subprocess.CalledProcessError(process.returncode, command)
+            words.seek(0)
+            raise SystemExit(
+                f"{command[:4]} ended with {process.returncode}: {words.read()[-2000:]}"
+            )
         output.seek(0)
         cpu_s = usage.ru_utime + usage.ru_stime
         return Ended(wall_s, cpu_s, usage.ru_maxrss * 1024, output.read())

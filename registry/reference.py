@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from registry.errors import InvalidReferenceError
 from registry.selector import Alias, Selector, Version, check_alias, parse_selector
@@ -153,6 +152,8 @@ def _check_name(name: str, whole: str) -> str:
 
 
 def _parse_url(text: str) -> ArtifactRef:
+    from urllib.parse import parse_qs, unquote, urlsplit  # Not loaded for a plain name.
+
     try:
         url = urlsplit(text)
     except ValueError as error:
@@ -160,7 +161,7 @@ def _parse_url(text: str) -> ArtifactRef:
     parts = [unquote(part) for part in url.path.split("/") if part]
     selection = parse_qs(url.query).get("selectionPath")
     if selection and "registry" in parts:
-        return _registry_url(text, selection[0], url)
+        return _registry_url(text, selection[0], parse_qs(url.query).get("version"))
     # A server may live beneath a path (https://host/wandb/entity/project/…), so
     # the names are counted from the word `artifacts`, not from the start.
     if "artifacts" in parts[2:]:
@@ -176,12 +177,11 @@ def _parse_url(text: str) -> ArtifactRef:
     )
 
 
-def _registry_url(text: str, selection: str, url: SplitResult) -> ArtifactRef:
+def _registry_url(text: str, selection: str, version: list[str] | None) -> ArtifactRef:
     names = selection.split("/")
     if len(names) != 3:
         raise InvalidReferenceError(f"{text!r} selects no collection.", hint=_HINT)
     entity, project, collection = (_check_name(name, text) for name in names)
-    version = parse_qs(url.query).get("version")
     return ArtifactRef(collection, entity, project, _url_selector(version[0]) if version else None)
 
 

@@ -23,6 +23,16 @@ def answer(arguments: Sequence[str]) -> bool:
     names = [word for word in arguments[1:] if word not in _QUIET]
     if not names or any(name.startswith("-") for name in names):
         return False
+    import gc
+
+    gc.disable()  # Imports make much and drop nothing; collecting meanwhile takes 5 % of the time.
+    try:
+        return _answer_from_cache(names, quiet=len(names) < len(arguments) - 1)
+    finally:
+        gc.enable()
+
+
+def _answer_from_cache(names: Sequence[str], *, quiet: bool) -> bool:
     from registry.cli.words import describe
     from registry.config import Settings
     from registry.errors import RegistryError
@@ -38,7 +48,7 @@ def answer(arguments: Sequence[str]) -> bool:
             found.append(pulled)
     except RegistryError:
         return False  # Comes up again, and is reported, where the answer is looked for in full.
-    if len(names) == len(arguments) - 1:
+    if not quiet:
         words = [line for pulled in found for line in describe(pulled)]
         sys.stderr.write("\n".join([*words, ""]))
     sys.stdout.write("".join(f"{pulled.path}\n" for pulled in found))
