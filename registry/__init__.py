@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from registry.callback import RunportCallback as RunportCallback
     from registry.config import Settings as Settings
     from registry.content import Selection as Selection
+    from registry.diff import diff as diff
     from registry.errors import AmbiguousNameError as AmbiguousNameError
     from registry.errors import AuthError as AuthError
     from registry.errors import ConfigError as ConfigError
@@ -53,11 +54,14 @@ if TYPE_CHECKING:
     from registry.promote import rollback as rollback
     from registry.pull import pull as pull
     from registry.pulled import PulledVersion as PulledVersion
+    from registry.push import Facts as Facts
+    from registry.push import push as push
     from registry.reference import ArtifactRef as ArtifactRef
     from registry.reference import LocalRef as LocalRef
     from registry.reference import parse_reference as parse_reference
     from registry.selector import Version as Version
     from registry.store.claims import Lease as Lease
+    from registry.verify import verify as verify
     from registry.versions import ArtifactVersion as ArtifactVersion
     from registry.versions import Digest as Digest
     from registry.versions import FileEntry as FileEntry
@@ -73,12 +77,14 @@ _HOMES = {
     "ArtifactVersion": "registry.versions",
     "Digest": "registry.versions",
     "Export": "registry.export",
+    "Facts": "registry.push",
     "FileEntry": "registry.versions",
     "Promotion": "registry.promote",
     "PulledVersion": "registry.pulled",
     "RunportCallback": "registry.callback",
     "Selection": "registry.content",
     "Settings": "registry.config",
+    "diff": "registry.diff",
     "export_model": "registry.export",
     "find_export": "registry.export",
     "find_refusal": "registry.export",
@@ -97,8 +103,10 @@ _HOMES = {
     "parse_reference": "registry.reference",
     "promote": "registry.promote",
     "pull": "registry.pull",
+    "push": "registry.push",
     "resolve": "registry.lookup",
     "rollback": "registry.promote",
+    "verify": "registry.verify",
     **dict.fromkeys(_ERRORS, "registry.errors"),
 }
 

@@ -200,30 +200,36 @@ class _Verifying:
         if here not in path.parents:
             return problem(False, "It is another server's: set WANDB_BASE_URL and pull it again.")
         key = unquote(path.stem.partition(".")[2])
+        detail = "The server, or an adapter's base model, has other bytes now."
+        fetched_bytes = 0
         try:
-            pulled = pull(
+            fetched_bytes = pull(
                 f"{name}@{record.version.digest}",
                 settings=self._settings,
                 selection=_selection(key, record),
+                # What it is made of may be damaged as well, and not be looked at yet.
+                verify=True,
                 hub=self._hub,
                 limits=self._limits,
-            )
+            ).fetched_bytes
         except RegistryError as error:
-            return problem(False, f"It could not be pulled again: {error.message}")
-        if pulled.digest != record.snapshot:
-            return problem(False, "The server has other bytes now.")
-        self._keep_choice(record, key)
-        return problem(True, f"Pulled again, {pulled.fetched_bytes} bytes.")
+            detail = f"It could not be pulled again: {error.message}"
+        if self._is_back(record, key):
+            return problem(True, f"Pulled again, {fetched_bytes} bytes.")
+        return problem(False, detail)
 
-    def _keep_choice(self, record: VersionRecord, key: str) -> None:
-        # Patterns cannot be read back from their key: the files were pulled by
-        # name, and are committed under the key that the patterns have.
+    def _is_back(self, record: VersionRecord, key: str) -> bool:
+        """Whether the version is committed again, with the bytes that it had."""
         version = record.version
         names = (version.entity, version.project, version.collection, version.version)
-        if self.store.records.read(*names, key) is None:
+        again = self.store.records.read(*names, key)
+        if again is None:
+            # Patterns cannot be read back from their key: the files were pulled by
+            # name, and are committed under the key that the patterns have.
             again = self.store.records.read(*names, _selection(key, record).key)
-            if again is not None:
+            if again is not None and again.snapshot == record.snapshot:
                 self.store.records.commit(again, key)
+        return again is not None and again.snapshot == record.snapshot
 
     def _hash_folder(self, folder: Path) -> dict[str, str]:
         with storage_errors(f"read {folder}"):
@@ -264,6 +270,7 @@ def _is_right(path: Path, sha256: str) -> bool:
 
 
 def _selection(key: str, record: VersionRecord) -> Selection:
-    if key in {"serve", "all"}:
+    # `with-<digest>` is an adapter with its base model, which a plain pull completes.
+    if key in {"serve", "all"} or key.startswith("with-"):
         return Selection(everything=key == "all")
     return Selection(everything=True, include=tuple(glob.escape(f.path) for f in record.files))

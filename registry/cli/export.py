@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -54,6 +55,7 @@ def command(
     that differs by more than the tolerance is not kept (exit status 6), only its report is.
     A PEFT adapter is merged into its base model first.
     """
+    from registry.cache import hold
     from registry.config import Settings
     from registry.export import DEFAULT_TIMEOUT_S, DEFAULT_TOLERANCE, export_model
     from registry.pull import pull
@@ -67,16 +69,18 @@ def command(
             stages.append(stage)
             say(f"{pulled.version.short_name}: {stage}", quiet=quiet)
 
-        export = export_model(
-            pulled.path,
-            digest=pulled.digest,
-            exports_dir=settings.cache_dir / "exports",
-            task=task,
-            tolerance=DEFAULT_TOLERANCE if tolerance is None else tolerance,
-            timeout_s=DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s,
-            force=force,
-            progress=progress,
-        )
+        # A prune meanwhile leaves alone what is being read.
+        with hold(pulled.digest, settings=settings) or nullcontext():
+            export = export_model(
+                pulled.path,
+                digest=pulled.digest,
+                exports_dir=settings.cache_dir / "exports",
+                task=task,
+                tolerance=DEFAULT_TOLERANCE if tolerance is None else tolerance,
+                timeout_s=DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s,
+                force=force,
+                progress=progress,
+            )
     if as_json:
         result_json(_document(pulled, export, cached=not stages))
         return

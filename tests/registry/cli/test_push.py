@@ -227,3 +227,18 @@ def test_what_cannot_be_repaired_ends_with_five(shell: Shell, pushed: dict[str, 
     assert shell.ok("pull", "run-bert:v0") == str(path)
     assert shell("verify").returncode == 2
     assert shell("verify", "run-nothing:v0").returncode == 3
+
+
+def test_an_adapter_is_repaired_with_its_base_model(shell: Shell, pushed: dict[str, str]) -> None:
+    files = {
+        "adapter_config.json": b'{"peft_type": "LORA", "base_model_name_or_path": "some-bert"}',
+        "adapter_model.safetensors": model(9)["model.safetensors"],
+    }
+    base = ("--metadata", "base_artifact=run-bert:v0")
+    shell.ok("push", str(write(shell.folder / "adapter", files)), "run-lora", *base)
+    path = Path(shell.ok("pull", "run-lora:v0"))
+    damage(path / "adapter_model.safetensors")
+    done = shell.json(Verified, "verify", "run-lora:v0")
+    assert isinstance(done, Verified)
+    assert [problem.repaired for problem in done.problems] == [True, True]
+    assert path.joinpath("adapter_model.safetensors").read_bytes()[-1] == 9
