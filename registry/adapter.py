@@ -72,11 +72,13 @@ class AdapterPull:
         store: holds the files of adapter and base.
         fetch: pulls the base.
         inputs: asks for lineage.
+        verify: hash the files of a cached snapshot again.
     """
 
     store: Store
     fetch: Fetch
     inputs: Inputs
+    verify: bool = False
 
     def complete(self, adapter: PulledVersion, base: str | None) -> PulledVersion:
         """Return the adapter together with its base model.
@@ -173,8 +175,9 @@ class AdapterPull:
             with self.store.claims.pulling(_sizes_bytes(adapter, base)):
                 return build_snapshot(self.store.layout, files)
         found = self.store.find(
-            version.entity, version.project, version.collection, version.version, selection
-        )
+            version.entity, version.project, version.collection, version.version, selection,
+            rehash=self.verify,
+        )  # fmt: skip
         if found is None:
             with self.store.claims.pulling(_sizes_bytes(adapter, base)):
                 found = self.store.commit(version, selection, files, adapter.skipped)

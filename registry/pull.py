@@ -98,7 +98,9 @@ def pull(
 
     pulled = alone(reference)
     if is_adapter(pulled.path) and chosen == Selection():
-        completing = AdapterPull(store, alone, lambda version: _inputs(version, settings, hub))
+        completing = AdapterPull(
+            store, alone, lambda version: _inputs(version, settings, hub), verify
+        )
         pulled = completing.complete(pulled, base or settings.base)
     elif base is not None:
         raise UsageError(

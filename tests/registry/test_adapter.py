@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -168,6 +169,27 @@ def test_a_base_for_what_is_no_adapter_is_a_mistake(hub: MemoryHub, settings: Se
         get("run-whole:v0", settings, hub, base="run-bert:v0")
     # A server's setting is for those deployments that are adapters.
     assert get("run-whole:v0", replace(settings, base="run-bert:v0"), hub).base is None
+
+
+def test_what_is_loaded_was_hashed_also_where_both_lie_together(
+    hub: MemoryHub, settings: Settings
+) -> None:
+    hub.log("run-adapter", adapter_files())
+    first = get("run-adapter:v0", settings, hub, base="run-bert:v0")
+    victim = first.path / BASE_FOLDER / "model.safetensors"
+    times = victim.stat()
+    wrong = bytearray(victim.read_bytes())
+    wrong[-1] ^= 1
+    # A file of its own, as where snapshots are copies: same size, same time, other bytes.
+    os.chmod(victim.parent, 0o700)
+    victim.unlink()
+    victim.write_bytes(wrong)
+    os.utime(victim, ns=(times.st_atime_ns, times.st_mtime_ns))
+    again = get("run-adapter:v0", settings, hub, base="run-bert:v0", verify=True)
+    assert again.digest == first.digest
+    assert (again.path / BASE_FOLDER / "model.safetensors").read_bytes() == (
+        BASE["model.safetensors"]
+    )
 
 
 def test_chosen_files_of_an_adapter_stay_alone(hub: MemoryHub, settings: Settings) -> None:
