@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from pathlib import Path
 
 import pytest
 
-from tests.backend_process import BackendProcess, backend_process
+from tests.backend_process import BackendProcess
 from tests.faults.backend.wire import PROJECT, RefusedError, Wire
 
 FILES = {"a.txt": b"one", "folder/b.txt": b"two"}
@@ -20,13 +19,18 @@ def stored(backend: BackendProcess) -> set[str]:
     return {blob.name for folder in folders for blob in folder.iterdir()}
 
 
-def test_a_version_that_was_given_up_is_collected(tmp_path: Path) -> None:
+def test_a_version_that_was_given_up_is_collected(backend: BackendProcess) -> None:
     """Its files stay as long as its URLs live; then the next version sweeps them away."""
-    with backend_process(tmp_path / "data", "--url-ttl-s", "1") as backend, Wire(backend) as wire:
+    kept = hashlib.sha256(FILES["a.txt"]).hexdigest()
+    with Wire(backend) as wire:
         draft = wire.begin("model", FILES)
         wire.upload_files(draft)
-        kept = hashlib.sha256(FILES["a.txt"]).hexdigest()
+        wire.begin("other", {"c.txt": b"c"})
         assert kept in stored(backend)
+    backend.stop()
+    backend.arguments = ("--url-ttl-s", "1")
+    backend.start()
+    with Wire(backend) as wire:
         deadline = time.monotonic() + 60
         while kept in stored(backend):
             assert time.monotonic() < deadline
