@@ -33,8 +33,8 @@ PULL = textwrap.dedent(
 
     port, cache, files, locks = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]), sys.argv[4]
     if locks == "no-op":
-        import registry.store as store
-        store.single_flight = lambda *_, **__: contextlib.nullcontext(True)
+        import registry.store.locks as store_locks
+        store_locks.single_flight = lambda *_, **__: contextlib.nullcontext(True)
     server = FileServer(port=port)
     hub = MemoryHub(server)
     hub.log("b", {})
