@@ -37,6 +37,7 @@ class FileServer:
     faults: dict[str, list[Fault]] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
     sent_bytes: int = 0
+    connections: int = 0
     generation: int = 0
     signed: bool = False
     address_requests: int = 0
@@ -88,6 +89,11 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_state: FileServer
+
+    def setup(self) -> None:
+        super().setup()
+        with self.server_state.lock:
+            self.server_state.connections += 1
 
     def log_message(self, *_: object) -> None:
         pass
