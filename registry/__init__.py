@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from registry.errors import UnavailableError as UnavailableError
     from registry.errors import UnsafeContentError as UnsafeContentError
     from registry.errors import UsageError as UsageError
+    from registry.export import TASKS as TASKS
     from registry.export import Export as Export
+    from registry.export import SentenceModules as SentenceModules
     from registry.export import export_model as export_model
     from registry.export import find_export as find_export
     from registry.export import find_refusal as find_refusal
@@ -44,7 +46,10 @@ if TYPE_CHECKING:
     from registry.export import max_tokens as max_tokens
     from registry.export import model_inputs as model_inputs
     from registry.export import open_session as open_session
+    from registry.export import read_sentence_modules as read_sentence_modules
     from registry.export import read_source as read_source
+    from registry.export import task_in as task_in
+    from registry.export import task_of as task_of
     from registry.hub import Hub as Hub
     from registry.load import load as load
     from registry.lookup import open_hub as open_hub
@@ -92,7 +97,12 @@ _HOMES = {
     "max_tokens": "registry.export",
     "model_inputs": "registry.export",
     "open_session": "registry.export",
+    "read_sentence_modules": "registry.export",
+    "SentenceModules": "registry.export",
+    "TASKS": "registry.export",
     "read_source": "registry.export",
+    "task_in": "registry.export",
+    "task_of": "registry.export",
     "Hub": "registry.hub",
     "Lease": "registry.store.claims",
     "LocalRef": "registry.reference",

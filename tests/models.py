@@ -10,10 +10,7 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from transformers import BertForSequenceClassification
+from typing import Any
 
 WORDS = [
     "the",
@@ -191,14 +188,71 @@ def tiny_bert(
     return directory
 
 
-def _spread(model: BertForSequenceClassification) -> None:
+def _spread(model: Any) -> None:
     """Centre and scale the head over random inputs: logits of mean 0 and deviation 2."""
     import torch
 
     with torch.no_grad():
         ids = torch.randint(5, model.config.vocab_size, (64, 12))
         ids[:, 0], ids[:, -1] = 2, 3
-        scale = 2 / model(input_ids=ids).logits.std(dim=0)
+
+        def logits() -> torch.Tensor:
+            found: torch.Tensor = model(input_ids=ids).logits
+            return found.reshape(-1, found.shape[-1])
+
+        scale = 2 / logits().std(dim=0)
         model.classifier.weight *= scale[:, None]
         model.classifier.bias *= scale
-        model.classifier.bias -= model(input_ids=ids).logits.mean(dim=0)
+        model.classifier.bias -= logits().mean(dim=0)
+
+
+def tiny_head(
+    directory: Path,
+    head: str,
+    labels: Sequence[str] = (),
+    seed: int = 0,
+    *,
+    max_length: int = 64,
+    **settings: Any,
+) -> Path:
+    """Write a small random BERT with another head and its tokenizer into `directory`.
+
+    Args:
+        directory: made when missing.
+        head: a transformers class, such as `BertForTokenClassification`.
+        labels: names of its outputs, where it has labels.
+        seed: of the weights.
+        max_length: longest input in tokens, special tokens included.
+        settings: further ones of its configuration.
+
+    Returns:
+        `directory`.
+    """
+    import torch
+    import transformers
+
+    directory.mkdir(parents=True, exist_ok=True)
+    vocabulary_size = write_bert_tokenizer(directory, max_length=max_length)
+    named = {"id2label": dict(enumerate(labels))} if labels else {}
+    config = transformers.BertConfig(
+        vocab_size=vocabulary_size,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=max_length,
+        initializer_range=0.3,
+        pad_token_id=0,
+        **named,
+        **settings,
+    )
+    state = torch.random.get_rng_state()
+    try:
+        torch.manual_seed(seed)
+        model = getattr(transformers, head)(config).eval()
+        if labels:
+            _spread(model)
+    finally:
+        torch.random.set_rng_state(state)
+    model.save_pretrained(directory)
+    return directory

@@ -13,7 +13,9 @@
     torch_model.py  safe loading with transformers
     graph.py        transformers' exporter, dynamic shapes
     onnx_file.py    a model written as one ONNX file, in flat memory
-    parity.py       inputs drawn over the vocabulary, and the comparison
+    parity.py       inputs drawn over the vocabulary, batches of them
+    comparison.py   differences and agreement, by task
+    sentence.py     what sentence-transformers does around a model
     session.py      the ONNX Runtime session, the same here and in serving
 
 Importing this package imports none of them: names are loaded on use.
@@ -28,9 +30,11 @@ if TYPE_CHECKING:
     from registry.export.export import DEFAULT_TIMEOUT_S, DEFAULT_TOLERANCE, export_model
     from registry.export.lengths import max_tokens
     from registry.export.report import ParityReport
+    from registry.export.sentence import SentenceModules, read_sentence_modules
     from registry.export.session import open_session
     from registry.export.source import ModelSource, read_source
     from registry.export.store import Export, Refusal, find_export, find_refusal, list_records
+    from registry.export.tasks import TASKS, task_in, task_of
     from registry.export.torch_model import load_torch_model, model_inputs
 
 _PUBLIC = {
@@ -40,6 +44,8 @@ _PUBLIC = {
     "ModelSource": "source",
     "ParityReport": "report",
     "Refusal": "store",
+    "SentenceModules": "sentence",
+    "TASKS": "tasks",
     "export_model": "export",
     "find_export": "store",
     "find_refusal": "store",
@@ -48,16 +54,21 @@ _PUBLIC = {
     "max_tokens": "lengths",
     "model_inputs": "torch_model",
     "open_session": "session",
+    "read_sentence_modules": "sentence",
     "read_source": "source",
+    "task_in": "tasks",
+    "task_of": "tasks",
 }
 
 __all__ = [
     "DEFAULT_TIMEOUT_S",
     "DEFAULT_TOLERANCE",
+    "TASKS",
     "Export",
     "ModelSource",
     "ParityReport",
     "Refusal",
+    "SentenceModules",
     "export_model",
     "find_export",
     "find_refusal",
@@ -66,7 +77,10 @@ __all__ = [
     "max_tokens",
     "model_inputs",
     "open_session",
+    "read_sentence_modules",
     "read_source",
+    "task_in",
+    "task_of",
 ]
 
 

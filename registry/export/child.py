@@ -25,8 +25,10 @@ from registry.errors import ExportError, RegistryError, StorageError
 from registry.export.channel import Emit, claimed_stdout, die_with_parent
 from registry.export.evidence import MODEL_FILE, Evidence, write_evidence
 from registry.export.messages import ChildRequest, Failure, Progress
-from registry.export.parity import Encoded, Frame, Logits, draw_inputs, draw_lengths
+from registry.export.parity import Answer, Encoded, Frame, cut, draw_inputs, draw_lengths
+from registry.export.sentence import write_sentence_modules
 from registry.export.source import ModelSource, read_source
+from registry.export.tasks import TaskSpec
 
 SAMPLES_FILE = "samples.jsonl"
 _MAX_SAMPLES = 256
@@ -102,12 +104,14 @@ def _convert(request: ChildRequest, emit: Emit) -> None:
     names = model_inputs(source, model, tokenizer)
     tokenizer.save_pretrained(output_dir)
     model.config.to_json_file(output_dir / "config.json", use_diff=False)
+    if source.sentence is not None:
+        write_sentence_modules(source.sentence, output_dir)
     frame = _frame(source, model, tokenizer)
     samples = _samples(source, tokenizer, names)
     inputs = [*samples, *_drawn(source, frame)]
     emit(Progress(f"answering {len(inputs)} inputs with torch"))
     started = time.perf_counter()
-    reference = _run_torch(model, inputs, names)
+    reference = _run_torch(model, inputs, names, source.task)
     torch_s = time.perf_counter() - started
     emit(Progress("tracing and converting to ONNX"))
     graph = export_graph(model, source.task, names, max_tokens=source.max_tokens)
@@ -116,9 +120,10 @@ def _convert(request: ChildRequest, emit: Emit) -> None:
         input_names=names,
         output_names=tuple(str(value.name) for value in graph.graph.outputs),
         architecture=type(model).__name__,
-        problem_type=model.config.problem_type,
+        problem_type=getattr(model.config, "problem_type", None),
         pad_id=frame.pad_id,
         pad_left=frame.pad_left,
+        inputs=len(inputs),
         samples=len(samples),
         torch_s=torch_s,
     )
@@ -180,15 +185,19 @@ def _samples(source: ModelSource, tokenizer: Any, names: Sequence[str]) -> list[
     return [sample for sample in samples if sample["input_ids"].size]
 
 
-def _run_torch(model: Any, inputs: Sequence[Encoded], names: Sequence[str]) -> list[Logits]:
+def _run_torch(
+    model: Any, inputs: Sequence[Encoded], names: Sequence[str], spec: TaskSpec
+) -> list[Answer]:
     import torch
 
     answers = []
     with torch.inference_mode():
         for one in inputs:
             feeds = {name: torch.from_numpy(one[name][None]) for name in names}
-            answers.append(model(**feeds).logits[0].numpy().copy())
-    if not all(np.isfinite(logits).all() for logits in answers):
+            found = model(**feeds)
+            outputs = {name: found[name].numpy() for name in spec.outputs}
+            answers.append(cut(outputs, 0, len(one["input_ids"]), spec, pad_left=False))
+    if not all(np.isfinite(output).all() for answer in answers for output in answer.values()):
         raise ExportError(
             "The model itself answers NaN or infinity.",
             hint="Training diverged, or the weights are damaged; take another version.",

@@ -1,4 +1,4 @@
-"""The exporting child, second half: answer with ONNX Runtime, compare, report. Needs no torch.
+"""The exporting child, second half: answer with ONNX Runtime, judge, report. Needs no torch.
 
 `python -m registry.export.compare`, in the directory with the evidence; `registry.export.child`
 turns into it.
@@ -18,11 +18,13 @@ from typing import Any
 
 from registry.errors import RegistryError
 from registry.export.channel import Emit, claimed_stdout, die_with_parent
+from registry.export.comparison import Comparison, compare
 from registry.export.evidence import MODEL_FILE, Evidence, read_evidence
 from registry.export.messages import Failure, Progress, Success
-from registry.export.parity import Comparison, Encoded, Logits, compare, pad, plan_batches
+from registry.export.parity import Answer, Encoded, Output, cut, pad, plan_batches
 from registry.export.report import ParityReport
 from registry.export.session import open_session
+from registry.export.tasks import TASKS
 
 
 def main() -> int:
@@ -41,7 +43,8 @@ def _judge(directory: Path, emit: Emit) -> Success:
     emit(Progress(f"answering {len(inputs)} inputs with ONNX Runtime, alone and in batches"))
     started = time.perf_counter()
     alone, batched = _run_onnx(evidence, inputs)
-    comparison = compare(reference, alone, batched, evidence.problem_type)
+    agreement = TASKS[evidence.request.task].agreement
+    comparison = compare(reference, alone, batched, agreement, evidence.problem_type)
     seconds = evidence.torch_s + time.perf_counter() - started
     # The kernel keeps the maximum over `exec`, so that this is of both halves.
     peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -56,23 +59,27 @@ def _judge(directory: Path, emit: Emit) -> Success:
 
 def _run_onnx(
     evidence: Evidence, inputs: Sequence[Encoded]
-) -> tuple[list[Logits], list[tuple[int, Logits]]]:
+) -> tuple[list[Answer], list[tuple[int, Answer]]]:
     path = Path(evidence.request.output_dir, MODEL_FILE)
     session = open_session(path, threads=evidence.request.threads)
     names = [value.name for value in session.get_inputs()]
+    spec = TASKS[evidence.request.task]
 
-    def run(rows: Sequence[Encoded]) -> Logits:
+    def run(rows: Sequence[Encoded]) -> list[Answer]:
         batch: Mapping[str, Any] = pad(
             rows, names, pad_id=evidence.pad_id, pad_left=evidence.pad_left
         )
-        logits: Logits = session.run(["logits"], dict(batch))[0]
-        return logits
+        values: list[Output] = session.run(list(spec.outputs), dict(batch))
+        outputs = dict(zip(spec.outputs, values, strict=True))
+        return [
+            cut(outputs, row, len(one["input_ids"]), spec, pad_left=evidence.pad_left)
+            for row, one in enumerate(rows)
+        ]
 
     alone = [run([one])[0] for one in inputs]
-    batched = []
+    batched: list[tuple[int, Answer]] = []
     for indices in plan_batches([len(one["input_ids"]) for one in inputs]):
-        logits = run([inputs[index] for index in indices])
-        batched += [(index, logits[row]) for row, index in enumerate(indices)]
+        batched += zip(indices, run([inputs[index] for index in indices]), strict=True)
     return alone, batched
 
 
@@ -81,8 +88,9 @@ def _report(
 ) -> ParityReport:
     request = evidence.request
     allowed = request.tolerance
-    if evidence.problem_type == "regression":
-        # A regression's outputs have units; float32 is exact to a share of their size.
+    agreement = TASKS[request.task].agreement
+    if evidence.problem_type == "regression" or agreement == "direction":
+        # These outputs have units or no bounds; float32 is exact to a share of their size.
         allowed *= max(1.0, comparison.largest_reference)
     worst = max(comparison.max_abs_diff, comparison.max_batched_abs_diff)
     return ParityReport(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from registry.export.messages import ChildRequest
-from registry.export.parity import Encoded, Logits
+from registry.export.parity import Answer, Encoded
 
 MODEL_FILE = "model.onnx"
 _FACTS = "evidence.json"
@@ -25,6 +26,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         architecture: class of the model.
         problem_type: as in its config.
         pad_id, pad_left: how rows are filled up.
+        inputs: how many there are.
         samples: how many of the inputs came from the artifact.
         torch_s: how long torch took for its answers.
     """
@@ -36,32 +38,37 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     problem_type: str | None
     pad_id: int
     pad_left: bool
+    inputs: int
     samples: int
     torch_s: float
 
 
 def write_evidence(
-    directory: Path, evidence: Evidence, inputs: Sequence[Encoded], reference: Sequence[Logits]
+    directory: Path, evidence: Evidence, inputs: Sequence[Encoded], reference: Sequence[Answer]
 ) -> None:
     """Write facts and arrays into `directory`."""
     arrays: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {}
-    for index, (one, logits) in enumerate(zip(inputs, reference, strict=True)):
-        arrays[f"reference/{index}"] = logits
+    for index, (one, answer) in enumerate(zip(inputs, reference, strict=True)):
+        for name, output in answer.items():
+            arrays[f"output/{name}/{index}"] = output
         for name in evidence.input_names:
-            arrays[f"{name}/{index}"] = one[name]
+            arrays[f"input/{name}/{index}"] = one[name]
     with (directory / _ARRAYS).open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
     (directory / _FACTS).write_bytes(msgspec.json.encode(evidence))
 
 
-def read_evidence(directory: Path) -> tuple[Evidence, list[Encoded], list[Logits]]:
+def read_evidence(directory: Path) -> tuple[Evidence, list[Encoded], list[Answer]]:
     """Return facts, inputs and torch's answers from `directory`."""
     evidence = msgspec.json.decode((directory / _FACTS).read_bytes(), type=Evidence)
     with np.load(directory / _ARRAYS, allow_pickle=False) as file:
-        arrays: Mapping[str, Logits] = dict(file)
-    count = sum(name.startswith("reference/") for name in arrays)
+        arrays: Mapping[str, Any] = dict(file)
     inputs: list[Encoded] = [
-        {name: arrays[f"{name}/{index}"] for name in evidence.input_names}  # type: ignore[misc]
-        for index in range(count)
+        {name: arrays[f"input/{name}/{index}"] for name in evidence.input_names}
+        for index in range(evidence.inputs)
     ]
-    return evidence, inputs, [arrays[f"reference/{index}"] for index in range(count)]
+    reference: list[Answer] = [
+        {name: arrays[f"output/{name}/{index}"] for name in evidence.output_names}
+        for index in range(evidence.inputs)
+    ]
+    return evidence, inputs, reference

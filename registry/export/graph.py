@@ -39,7 +39,7 @@ def export_graph(
         "batch": torch.export.Dim("batch", min=1, max=MAX_BATCH_ROWS),
         "sequence": torch.export.Dim("sequence", min=1, max=max_tokens),
     }
-    axes = {axis: sizes[name] for axis, name in spec.dynamic_axes.items()}
+    axes = {axis: sizes[name] for axis, name in spec.dynamic_axes}
     shape = (_EXAMPLE_ROWS, min(_EXAMPLE_TOKENS, max_tokens))
     examples = {name: torch.ones(shape, dtype=torch.int64) for name in input_names}
     if "token_type_ids" in examples:
@@ -56,8 +56,18 @@ def export_graph(
             hint="Serve it with torch (`registry serve --engine torch`).",
         ) from error
     graph: onnx_ir.Model = exported.program
-    produced = [value.name for value in graph.graph.outputs]
-    lacking = [name for name in spec.outputs if name not in produced]
+    _keep_outputs(graph, spec.outputs)
+    return graph
+
+
+def _keep_outputs(graph: onnx_ir.Model, names: tuple[str, ...]) -> None:
+    """Drop all other outputs, and what only they need."""
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+    produced = {str(value.name): value for value in graph.graph.outputs}
+    lacking = [name for name in names if name not in produced]
     if lacking:
         raise ExportError(f"The exported graph has no output {', '.join(lacking)}.")
-    return graph
+    if list(produced) != list(names):
+        graph.graph.outputs[:] = [produced[name] for name in names]
+        RemoveUnusedNodesPass()(graph)

@@ -19,15 +19,24 @@ _OFFSET_TYPES = frozenset(
 # Their position ids begin after the padding id, so that many rows of the table are never used.
 
 
-def max_tokens(config: Mapping[str, object], tokenizer_config: Mapping[str, object]) -> int:
+def max_tokens(
+    config: Mapping[str, object],
+    tokenizer_config: Mapping[str, object],
+    trained: int | None = None,
+) -> int:
     """Return the most tokens, special tokens included, that one input may have.
 
-    It is the smaller of what the tokenizer declares (`model_max_length`) and what the position
-    table holds; `DEFAULT_MAX_TOKENS` when neither says anything.
+    It is the smallest of what the tokenizer declares (`model_max_length`), what the position table
+    holds, and `trained`, what else cuts inputs to a length; `DEFAULT_MAX_TOKENS` when none says
+    anything.
     """
     limits = [
         limit
-        for limit in (_declared(tokenizer_config.get("model_max_length")), _positions(config))
+        for limit in (
+            _declared(tokenizer_config.get("model_max_length")),
+            _positions(config),
+            _declared(trained),
+        )
         if limit is not None
     ]
     return min(limits, default=DEFAULT_MAX_TOKENS)

@@ -1,4 +1,4 @@
-"""Inputs drawn over a model's vocabulary, and the comparison of logits; numpy alone."""
+"""Inputs drawn over a model's vocabulary, batches of them, and outputs cut apart; numpy alone."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from registry.export.tasks import TaskSpec
+
 Encoded: TypeAlias = Mapping[str, np.ndarray[Any, np.dtype[np.int64]]]
 """One input: input name -> one-dimensional array."""
 
-Logits: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
+Output: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
+
+Answer: TypeAlias = Mapping[str, Output]
+"""What a model answers to one input: output name -> array without the batch's axis."""
 
 MAX_DRAWN_TOKENS = 2048
 """Longest drawn input: attention is quadratic, and a model of 32k positions has to end some day."""
@@ -23,7 +28,6 @@ _RANDOM_LENGTHS = 24
 _LONG_TOKENS = 128  # longer ones are few: the comparison has to end in seconds
 _BATCH_ROWS = 8
 _BATCH_TOKENS = 2048
-_WORST = float(np.finfo(np.float64).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,65 +123,31 @@ def pad(
     return batch
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Numbers of a comparison; see `ParityReport` for what each means."""
-
-    max_abs_diff: float
-    max_batched_abs_diff: float
-    max_invariance_abs_diff: float
-    percentiles: Mapping[str, float]
-    label_agreement: float
-    batched_label_agreement: float
-    largest_reference: float
-
-
-def compare(
-    reference: Sequence[Logits],
-    alone: Sequence[Logits],
-    batched: Sequence[tuple[int, Logits]],
-    problem_type: str | None,
-) -> Comparison:
-    """Compare logits of an export, alone and batched, with the reference.
+def cut(
+    outputs: Mapping[str, Output],
+    row: int,
+    length: int,
+    spec: TaskSpec,
+    *,
+    pad_left: bool,
+) -> Answer:
+    """Return the answer of one row of a batch, without padding, as far as it is compared.
 
     Args:
-        reference: per input, torch alone.
-        alone: per input, the export alone.
-        batched: index of an input and the export's answer in a batch.
-        problem_type: as in the model's config.
+        outputs: of the batch.
+        row: which of its rows.
+        length: true tokens of that row.
+        spec: the task.
+        pad_left: on which side the row was filled up.
     """
-    diffs = [_diff(one, other) for one, other in zip(reference, alone, strict=True)]
-    in_batches = [_diff(reference[index], logits) for index, logits in batched]
-    return Comparison(
-        max_abs_diff=max(diffs),
-        max_batched_abs_diff=max(in_batches),
-        max_invariance_abs_diff=max(_diff(alone[index], logits) for index, logits in batched),
-        percentiles={
-            f"p{share}": float(np.percentile(diffs, share, method="higher"))
-            for share in (50, 90, 99)
-        },
-        label_agreement=_agreement(list(zip(reference, alone, strict=True)), problem_type),
-        batched_label_agreement=_agreement(
-            [(reference[index], logits) for index, logits in batched], problem_type
-        ),
-        largest_reference=max(float(np.abs(logits).max()) for logits in reference),
-    )
-
-
-def _diff(one: Logits, other: Logits) -> float:
-    if not np.isfinite(other).all():
-        return _WORST
-    return float(np.abs(one.astype(np.float64) - other).max())
-
-
-def _agreement(pairs: Sequence[tuple[Logits, Logits]], problem_type: str | None) -> float:
-    return sum(_same_labels(one, other, problem_type) for one, other in pairs) / len(pairs)
-
-
-def _same_labels(one: Logits, other: Logits, problem_type: str | None) -> bool:
-    if problem_type == "regression" or one.size == 1:
-        # There is no label; the difference itself is judged.
-        return bool(np.isfinite(other).all())
-    if problem_type == "multi_label_classification":
-        return bool(np.array_equal(one > 0, other > 0))
-    return int(one.argmax()) == int(other.argmax())
+    answer = {}
+    for name in spec.outputs:
+        output = outputs[name][row]
+        if spec.per_token:
+            start = len(output) - length if pad_left else 0
+            kept = np.arange(length)
+            if spec.compared_tokens is not None:
+                kept = np.unique(np.linspace(0, length - 1, spec.compared_tokens).astype(int))
+            output = output[start + kept]
+        answer[name] = np.array(output, dtype=np.float32)
+    return answer

@@ -20,6 +20,7 @@ from registry.export.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from registry.export.adapter import base_folder, check_match, read_config
 from registry.export.lengths import max_tokens
 from registry.export.safetensors import check_safetensors
+from registry.export.sentence import SentenceModules, read_sentence_modules
 from registry.export.tasks import TaskSpec, choose_task
 
 _MAX_JSON_BYTES = 64 * 1024 * 1024
@@ -46,6 +47,8 @@ class ModelSource:
         weights_bytes: bytes of all tensors.
         max_tokens: longest input in tokens, special tokens included.
         base: of a PEFT adapter: the folder of its base model; None for a whole model.
+        sentence: how sentence-transformers would turn its outputs into an embedding, if it is one
+            of its models and the task wants embeddings.
     """
 
     path: Path
@@ -56,6 +59,7 @@ class ModelSource:
     weights_bytes: int
     max_tokens: int
     base: Path | None = None
+    sentence: SentenceModules | None = None
 
 
 def read_source(path: Path, task: str | None = None) -> ModelSource:
@@ -86,6 +90,7 @@ def read_source(path: Path, task: str | None = None) -> ModelSource:
         )
     _check_tokenizer(path / "tokenizer.json")
     weight_files = _weight_files(path) if base is None else _adapted_files(base, config)
+    sentence = read_sentence_modules(path) if spec.agreement == "direction" else None
     return ModelSource(
         path=path,
         config=config,
@@ -93,8 +98,9 @@ def read_source(path: Path, task: str | None = None) -> ModelSource:
         task=spec,
         weight_files=weight_files,
         weights_bytes=sum(check_safetensors(path / name) for name in weight_files),
-        max_tokens=max_tokens(config, tokenizer_config),
+        max_tokens=max_tokens(config, tokenizer_config, sentence.max_tokens if sentence else None),
         base=base,
+        sentence=sentence,
     )
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from registry.errors import ExportError, UsageError
+
+Agreement = Literal["label", "tokens", "span", "direction"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,34 +18,114 @@ class TaskSpec:
     Attributes:
         name: Hugging Face's name of the task.
         auto_class: the transformers class that loads a model with the right head.
-        architecture_suffix: how the architectures in `config.json` end.
+        architecture_suffix: how the architectures in `config.json` end that are for this task
+            unless another is named; empty when it is taken by name only.
+        outputs: names of the outputs that the task's postprocessing reads; the graph has no others.
+        agreement: what of two answers has to agree, see `registry.export.comparison`.
         inputs: input names in graph order; a model that lacks one is exported without it.
         dynamic_axes: per input, axis number -> name of the size that varies.
-        outputs: names of the outputs that the task's postprocessing reads.
+        per_token: whether outputs have one value per token, else one per row.
+        compared_tokens: of outputs too wide to keep (a vocabulary), how many tokens of an input
+            are compared, evenly spread; None for all.
+        spare_weights: beginnings of names of weights that no output depends on.
     """
 
     name: str
     auto_class: str
     architecture_suffix: str
-    inputs: tuple[str, ...]
-    dynamic_axes: Mapping[int, str]
     outputs: tuple[str, ...]
+    agreement: Agreement
+    inputs: tuple[str, ...] = ("input_ids", "attention_mask", "token_type_ids")
+    dynamic_axes: tuple[tuple[int, str], ...] = ((0, "batch"), (1, "sequence"))
+    per_token: bool = False
+    compared_tokens: int | None = None
+    spare_weights: tuple[str, ...] = ()
+
+
+def _classifier(name: str, architecture_suffix: str = "") -> TaskSpec:
+    return TaskSpec(
+        name=name,
+        auto_class="AutoModelForSequenceClassification",
+        architecture_suffix=architecture_suffix,
+        outputs=("logits",),
+        agreement="label",
+    )
+
+
+def _encoder(name: str, architecture_suffix: str = "") -> TaskSpec:
+    return TaskSpec(
+        name=name,
+        auto_class="AutoModel",
+        architecture_suffix=architecture_suffix,
+        outputs=("last_hidden_state",),
+        agreement="direction",
+        per_token=True,
+        spare_weights=("pooler.",),
+    )
 
 
 TASKS: Mapping[str, TaskSpec] = {
     spec.name: spec
     for spec in (
+        _classifier("text-classification", "ForSequenceClassification"),
         TaskSpec(
-            name="text-classification",
-            auto_class="AutoModelForSequenceClassification",
-            architecture_suffix="ForSequenceClassification",
-            inputs=("input_ids", "attention_mask", "token_type_ids"),
-            dynamic_axes={0: "batch", 1: "sequence"},
+            name="token-classification",
+            auto_class="AutoModelForTokenClassification",
+            architecture_suffix="ForTokenClassification",
             outputs=("logits",),
+            agreement="tokens",
+            per_token=True,
         ),
+        TaskSpec(
+            name="question-answering",
+            auto_class="AutoModelForQuestionAnswering",
+            architecture_suffix="ForQuestionAnswering",
+            outputs=("start_logits", "end_logits"),
+            agreement="span",
+            per_token=True,
+        ),
+        TaskSpec(
+            name="fill-mask",
+            auto_class="AutoModelForMaskedLM",
+            architecture_suffix="ForMaskedLM",
+            outputs=("logits",),
+            agreement="tokens",
+            per_token=True,
+            compared_tokens=8,
+        ),
+        _encoder("feature-extraction", "Model"),
+        _encoder("sentence-similarity"),
+        _classifier("zero-shot-classification"),
+        _classifier("text-ranking"),
     )
 }
 """Every task that can be exported, by name."""
+
+
+def task_of(config: Mapping[str, object]) -> str | None:
+    """Return the name of the task that a `config.json` is for; None when there is none.
+
+    A sequence classifier that sentence-transformers saved as a cross-encoder ranks texts.
+    """
+    names = _architectures(config)
+    for spec in TASKS.values():
+        suffix = spec.architecture_suffix
+        if suffix and any(name.endswith(suffix) for name in names):
+            ranks = spec.name == "text-classification" and _is_cross_encoder(config)
+            return "text-ranking" if ranks else spec.name
+    return None
+
+
+def task_in(metadata: Mapping[str, object]) -> str | None:
+    """Return the task that an artifact's metadata names (`task` or `pipeline_tag`), if any.
+
+    Other projects call other things a task: a name that is none of ours is not one.
+    """
+    for key in ("task", "pipeline_tag"):
+        name = metadata.get(key)
+        if isinstance(name, str) and name in TASKS:
+            return name
+    return None
 
 
 def choose_task(config: Mapping[str, object], wanted: str | None) -> TaskSpec:
@@ -57,13 +140,23 @@ def choose_task(config: Mapping[str, object], wanted: str | None) -> TaskSpec:
         if wanted not in TASKS:
             raise UsageError(f"{wanted!r} cannot be exported.", hint=f"Known tasks: {known}.")
         return TASKS[wanted]
-    architectures = config.get("architectures")
-    names = architectures if isinstance(architectures, list) else []
-    for spec in TASKS.values():
-        if any(str(name).endswith(spec.architecture_suffix) for name in names):
-            return spec
-    named = ", ".join(map(str, names)) or "none named"
+    found = task_of(config)
+    if found is not None:
+        return TASKS[found]
+    named = ", ".join(_architectures(config)) or "none named"
     raise ExportError(
         f"The model's architecture ({named}) is for no task that can be exported.",
         hint=f"Known tasks: {known}; name one with --task if the weights have its head.",
     )
+
+
+def _architectures(config: Mapping[str, object]) -> list[str]:
+    names = config.get("architectures")
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _is_cross_encoder(config: Mapping[str, object]) -> bool:
+    saved = config.get("sentence_transformers")
+    marked = isinstance(saved, Mapping) or "sbert_ce_default_activation_function" in config
+    labels = config.get("id2label")
+    return marked and isinstance(labels, Mapping) and len(labels) == 1

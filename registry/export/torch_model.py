@@ -108,6 +108,7 @@ def _load_weights(torch: Any, transformers: Any, source: ModelSource) -> tuple[A
 def _check_loading(source: ModelSource, loading: dict[str, Any]) -> None:
     # What the adapter brings itself need not be in its base.
     brought = adapted_names(source.path) if source.base is not None else frozenset()
+    spare = source.task.spare_weights
     # Mismatches are (name, shape, shape), in older releases names.
     shapes = (key if isinstance(key, str) else key[0] for key in loading["mismatched_keys"])
     mismatched = sorted(set(map(str, shapes)) - brought)
@@ -116,7 +117,11 @@ def _check_loading(source: ModelSource, loading: dict[str, Any]) -> None:
             f"config.json and the weights disagree about the shape of {mismatched[0]}.",
             hint="Most often id2label has another number of labels than the trained head.",
         )
-    missing = sorted(set(map(str, loading["missing_keys"])) - brought)
+    missing = sorted(
+        name
+        for name in set(map(str, loading["missing_keys"])) - brought
+        if not name.startswith(spare)
+    )
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ExportError(

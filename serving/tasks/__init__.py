@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from registry import task_of
 from serving.errors import LoadError
 from serving.tasks.directory import ModelDirectory, read_directory
 from serving.tasks.protocol import Outputs, Row, Samples, Task
 from serving.tasks.text_classification import TextClassification
+from serving.tasks.token_classification import TokenClassification
 
 _OPENERS: dict[str, Callable[[ModelDirectory], Task]] = {
     "text-classification": TextClassification.open,
+    "token-classification": TokenClassification.open,
 }
-
-_ARCHITECTURES = {"ForSequenceClassification": "text-classification"}
 
 
 def open_task(directory: Path, task: str | None) -> Task:
@@ -41,11 +42,11 @@ def open_task(directory: Path, task: str | None) -> Task:
 
 
 def _task_of(model: ModelDirectory) -> str:
+    found = task_of(model.config)
+    if found is not None:
+        return found
     architectures = model.config.get("architectures")
     names = [str(name) for name in architectures] if isinstance(architectures, list) else []
-    for suffix, task in _ARCHITECTURES.items():
-        if any(name.endswith(suffix) for name in names):
-            return task
     raise LoadError(
         f"The architecture {', '.join(names) or '(none named)'} is for no task that can be served.",
         hint=f"Known tasks: {', '.join(_OPENERS)}.",

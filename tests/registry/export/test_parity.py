@@ -3,15 +3,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from registry.export.comparison import compare
 from registry.export.parity import (
     MAX_DRAWN_TOKENS,
     Frame,
-    compare,
+    cut,
     draw_inputs,
     draw_lengths,
     pad,
     plan_batches,
 )
+from registry.export.tasks import TASKS
 
 FRAME = Frame(
     prefix=(2,), suffix=(3,), ordinary=np.arange(5, 50), pad_id=0, segments=2, pad_left=False
@@ -53,13 +55,13 @@ def test_padding_is_masked_and_on_its_side(pad_left: bool) -> None:
     assert batch["attention_mask"].sum() == 8
 
 
-def logits(*values: float) -> np.ndarray:
-    return np.array(values, dtype=np.float32)
+def logits(*values: float) -> dict[str, np.ndarray]:
+    return {"logits": np.array(values, dtype=np.float32)}
 
 
 def test_a_wrong_answer_in_a_batch_alone_is_seen() -> None:
     reference = [logits(1, 0), logits(0, 1)]
-    found = compare(reference, reference, [(0, logits(0, 1)), (1, logits(0, 1))], None)
+    found = compare(reference, reference, [(0, logits(0, 1)), (1, logits(0, 1))], "label", None)
     assert found.max_abs_diff == 0
     assert found.max_batched_abs_diff == 1
     assert found.max_invariance_abs_diff == 1
@@ -68,7 +70,7 @@ def test_a_wrong_answer_in_a_batch_alone_is_seen() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_nan_is_the_largest_difference(value: float) -> None:
-    found = compare([logits(1, 0)], [logits(value, 0)], [(0, logits(1, 0))], None)
+    found = compare([logits(1, 0)], [logits(value, 0)], [(0, logits(1, 0))], "label", None)
     assert found.max_abs_diff > 1e300
     assert np.isfinite(found.max_abs_diff)
 
@@ -83,7 +85,43 @@ def test_nan_is_the_largest_difference(value: float) -> None:
     ],
 )
 def test_agreement_follows_the_problem(
-    problem_type: str | None, other: np.ndarray, agreement: float
+    problem_type: str | None, other: dict[str, np.ndarray], agreement: float
 ) -> None:
-    found = compare([logits(1, -1)], [other], [(0, other)], problem_type)
+    found = compare([logits(1, -1)], [other], [(0, other)], "label", problem_type)
     assert found.label_agreement == agreement
+
+
+@pytest.mark.parametrize("pad_left", [False, True])
+def test_a_row_is_cut_out_of_its_batch_without_padding(pad_left: bool) -> None:
+    outputs = {"logits": np.arange(24, dtype=np.float32).reshape(2, 4, 3)}
+    spec = TASKS["token-classification"]
+    found = cut(outputs, 1, 2, spec, pad_left=pad_left)["logits"]
+    assert found.shape == (2, 3)
+    assert found[0, 0] == (18 if pad_left else 12)
+
+
+def test_of_a_vocabulary_some_tokens_are_compared_the_ends_among_them() -> None:
+    outputs = {"logits": np.arange(100, dtype=np.float32).reshape(1, 100, 1)}
+    found = cut(outputs, 0, 90, TASKS["fill-mask"], pad_left=False)["logits"]
+    assert len(found) == 8
+    assert (found[0, 0], found[-1, 0]) == (0, 89)
+
+
+@pytest.mark.parametrize(
+    ("agreement", "one", "other", "share"),
+    [
+        ("tokens", {"logits": np.eye(4)}, {"logits": np.eye(4)[[0, 1, 3, 3]]}, 0.75),
+        (
+            "span",
+            {"start_logits": np.eye(3)[0], "end_logits": np.eye(3)[1]},
+            {"start_logits": np.eye(3)[0], "end_logits": np.eye(3)[2]},
+            0.0,
+        ),
+        ("direction", {"state": np.eye(4)}, {"state": 2 * np.eye(4)[[0, 1, 2, 2]]}, 0.75),
+    ],
+)
+def test_each_task_has_its_own_agreement(
+    agreement: str, one: dict[str, np.ndarray], other: dict[str, np.ndarray], share: float
+) -> None:
+    found = compare([one], [other], [(0, one)], agreement, None)
+    assert (found.label_agreement, found.batched_label_agreement) == (share, 1.0)

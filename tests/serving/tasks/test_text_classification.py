@@ -214,7 +214,7 @@ def test_a_directory_as_it_was_logged_opens_too(directory: Path) -> None:
         ("config.json", None),
         ("config.json", "{"),
         ("config.json", "[]"),
-        ("config.json", '{"architectures": ["BertModel"]}'),
+        ("config.json", '{"architectures": ["BertForNextSentencePrediction"]}'),
         ("tokenizer.json", None),
         ("tokenizer.json", "{}"),
         ("tokenizer_config.json", "{"),
