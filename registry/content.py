@@ -7,7 +7,6 @@ promise that the bytes must keep. Nothing here executes or unpickles anything.
 from __future__ import annotations
 
 import fnmatch
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -67,7 +66,9 @@ class Selection:
         """Short name of the choice; versions are committed once per choice."""
         if not self.include and not self.exclude:
             return "all" if self.everything else "serve"
-        import hashlib  # Loads OpenSSL, which a warm pull does not need.
+        # Not loaded for the usual choices: a warm pull is quicker than these imports.
+        import hashlib
+        import json
 
         text = json.dumps([self.everything, sorted(self.include), sorted(self.exclude)])
         return "chosen-" + hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -278,6 +279,8 @@ def _check_safetensors(name: str, path: str, file: Path, found: str | None) -> N
 
 
 def _check_json(name: str, path: str, file: Path) -> None:
+    import json
+
     if file.stat().st_size > _CONFIG_LIMIT_BYTES:
         return  # Larger than any configuration; nothing reads code keys from it.
     try:
