@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from registry.export import task_of as task_of
     from registry.hub import Hub as Hub
     from registry.load import load as load
+    from registry.lookup import locate as locate
     from registry.lookup import open_hub as open_hub
     from registry.lookup import resolve as resolve
     from registry.promote import Promotion as Promotion
@@ -109,6 +110,7 @@ _HOMES = {
     "Version": "registry.selector",
     "hold": "registry.cache",
     "load": "registry.load",
+    "locate": "registry.lookup",
     "open_hub": "registry.lookup",
     "parse_reference": "registry.reference",
     "promote": "registry.promote",

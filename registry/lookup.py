@@ -63,12 +63,25 @@ def resolve(
         RegistryError: as for `pull`; nothing is fetched.
     """
     settings = settings or Settings.from_environment()
-    ref = parse_artifact(reference)
     hub = hub or open_hub(settings)
-    version = resolve_version(hub, ref, place_of(ref, settings, hub))
+    version = locate(reference, settings=settings, hub=hub)
     run = hub.logged_by(version)
     run_id, run_name = run or (None, None)
     return replace(version, files=hub.files(version), run_id=run_id, run_name=run_name)
+
+
+def locate(
+    reference: str, *, settings: Settings | None = None, hub: Hub | None = None
+) -> ArtifactVersion:
+    """Ask the server which version a name means, and nothing more: one question as a rule.
+
+    Raises:
+        RegistryError: as for `resolve`.
+    """
+    settings = settings or Settings.from_environment()
+    ref = parse_artifact(reference)
+    hub = hub or open_hub(settings)
+    return resolve_version(hub, ref, place_of(ref, settings, hub))
 
 
 def list_collection(

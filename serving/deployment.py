@@ -93,6 +93,8 @@ class Deployment:
         self.reference = reference
         self.failure: SwapFailure | None = None
         self.swaps = 0
+        # Of the deployment, not of its version: what a move brings in is pinned.
+        self.followed = False
         self._prepare = prepare
         self._launch = launch
         self._policy = policy
@@ -181,7 +183,7 @@ class Deployment:
             "engine": version.engine if version else None,
             "reason": version.reason if version else None,
             "task": version.task if version else None,
-            "followed": version.followed if version else None,
+            "followed": self.followed,
             "known_at": version.known_at if version else None,
             "worker_pid": worker.pid if worker else None,
             "crashes": replica.crashes if replica else 0,

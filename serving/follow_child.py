@@ -32,7 +32,7 @@ class Sighting(msgspec.Struct, frozen=True, omit_defaults=True):
 def look(reference: str, settings: registry.Settings, hub: registry.Hub) -> Sighting:
     """Ask the server where `reference` points now."""
     try:
-        version = registry.resolve(reference, settings=settings, hub=hub)
+        version = registry.locate(reference, settings=settings, hub=hub)
     except registry.RegistryError as error:
         return Sighting(reference, error=error.message)
     return Sighting(reference, pinned_name=version.qualified_name)

@@ -269,6 +269,8 @@ class _Server:
             for deployment in self._fleet
             if interval_s > 0 and deployment.version is not None and deployment.version.followed
         ]
+        for deployment in followed:
+            deployment.followed = True
         return Follower(followed, self._config.environment, interval_s=interval_s)
 
     def _uvicorn_config(self) -> uvicorn.Config:

@@ -14,7 +14,7 @@ NAMES = {
     "Promotion", "PulledVersion", "RegistryError", "RunportCallback", "Selection", "Settings",
     "StorageError", "UnavailableError", "UnsafeContentError", "UsageError", "Version",
     "Facts", "Lease", "diff", "hold", "push", "verify",
-    "export_model", "find_export", "find_refusal", "load", "load_torch_model", "max_tokens",
+    "export_model", "find_export", "find_refusal", "load", "load_torch_model", "locate", "max_tokens",
     "model_inputs", "open_hub", "open_session", "parse_reference", "promote", "pull",
     "read_source", "resolve", "rollback",
     "SentenceModules", "TASKS", "read_sentence_modules", "task_in", "task_of",
