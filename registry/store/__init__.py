@@ -106,10 +106,19 @@ class Store:
         if record is None:
             return None
         path = self.layout.snapshot(record.snapshot)
-        wrong = [file for file in record.files if not _is_intact(path / file.path, file, rehash)]
-        if not wrong:
+        if not _wrong(path, record, rehash):
             return Committed(record, path)
-        self.condemn(record, wrong)
+        # Perhaps a prune is just taking it away. Under a claim it stays as it is, so that
+        # what is wrong then is wrong.
+        with self.claims.pulling(file.size_bytes for file in record.files):
+            record = self.records.read(entity, project, collection, version, selection)
+            if record is None:
+                return None
+            path = self.layout.snapshot(record.snapshot)
+            wrong = _wrong(path, record, rehash)
+            if not wrong:
+                return Committed(record, path)
+            self.condemn(record, wrong)
         return None
 
     def condemn(self, record: VersionRecord, wrong: Sequence[StoredFile]) -> None:
@@ -212,6 +221,10 @@ class Store:
 def _stored(snapshot: Path, name: str, sha256: str) -> StoredFile:
     status = (snapshot / name).lstat()
     return StoredFile(name, status.st_size, sha256, status.st_mtime_ns)
+
+
+def _wrong(snapshot: Path, record: VersionRecord, rehash: bool) -> list[StoredFile]:
+    return [file for file in record.files if not _is_intact(snapshot / file.path, file, rehash)]
 
 
 def _is_intact(path: Path, file: StoredFile, rehash: bool) -> bool:

@@ -79,8 +79,11 @@ class Blobs:
             return False
         if is_regular(path, size_bytes):
             with storage_errors(f"read the blob {sha256[:12]}"):
-                if sha256_of(path) == sha256:
-                    return True
+                try:
+                    if sha256_of(path) == sha256:
+                        return True
+                except FileNotFoundError:
+                    return False  # Pruned since.
         self.quarantine(path)
         return False
 

@@ -284,3 +284,23 @@ def test_a_killed_prune_keeps_nobody_waiting(
     assert lease is not None
     lease.release()
     assert kinds(store, Budget()) == ["lease"]
+
+
+def test_what_looks_wrong_while_a_prune_is_at_it_is_looked_at_again(
+    hub: MemoryHub, settings: Settings, store: Store
+) -> None:
+    """Between its look and its verdict, somebody pulls the version again."""
+    hub.log("run-bert", model(1))
+    pulled = get("run-bert:v0", settings, hub)
+    aside = pulled.path.with_name("aside")
+    with ThreadPoolExecutor() as threads:
+        with store.claims.pruning():
+            pulled.path.rename(aside)
+            finding = threads.submit(get, "run-bert:v0", settings, hub)
+            deadline_s = time.monotonic() + 30
+            while not store.claims.pulls():
+                assert time.monotonic() < deadline_s
+            aside.rename(pulled.path)
+        assert finding.result().cached
+    assert pulled.path.is_dir()
+    assert not store.layout.quarantine.exists()
