@@ -177,7 +177,8 @@ def _lines(document: dict[str, Any], *, with_files: bool) -> list[str]:
     ]
     lines += _section("runs", [_run_line(group) for group in document.get("runs", ())])
     lines += _section("metadata", [f"{k} = {v}" for k, v in sorted(document["metadata"].items())])
-    lines += _section("exports", [_export_line(export) for export in document["exports"]])
+    exports = [line for export in document["exports"] for line in _export_lines(export)]
+    lines += _section("exports", exports)
     if "lineage" in document:
         lines += _lineage_lines(document["lineage"])
     if with_files:
@@ -204,7 +205,7 @@ def _section(title: str, rows: list[str]) -> list[str]:
     return [f"  {title}", *(f"    {row}" for row in rows)] if rows else []
 
 
-def _export_line(export: dict[str, Any]) -> str:
+def _export_lines(export: dict[str, Any]) -> list[str]:
     words = f"{export['task']} {export['engine']} {export['precision']}"
-    verdict = "refused: outside its tolerance" if export["refused"] else export["path"]
-    return f"{words}  largest difference {export['parity'].max_abs_diff:.2g}  {verdict}"
+    verdict = export["path"] if export["served"] else "refused: outside its tolerance"
+    return [f"{words}  {verdict}", f"  {export['summary']}"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import huggingface_hub.constants
 import pytest
 
 import registry
@@ -37,3 +38,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[TinyModel, TinyMod
     """Two versions of one model that answer differently."""
     root = tmp_path_factory.mktemp("models")
     return _make(root, "one", 1), _make(root, "two", 2)
+
+
+@pytest.fixture(autouse=True)
+def _hub_clients_reach_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test run is offline by HF_HUB_OFFLINE, which would keep InferenceClient from loopback."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)

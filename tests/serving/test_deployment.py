@@ -341,10 +341,11 @@ def test_a_worker_that_takes_too_long_to_load_is_ended(shelf: Shelf) -> None:
         return await start_worker(label, plan, dict(os.environ), timeout_s=0.01)
 
     async def body() -> None:
+        before = set(psutil.Process().children())
         with pytest.raises(LoadError, match=r"0\.01 s"):
             async with deployed(shelf, launch=hasty):
                 pass
-        left = [child.name() for child in psutil.Process().children()]
+        left = [child.name() for child in set(psutil.Process().children()) - before]
         assert not left
 
     run(body)
