@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SDK_STAMP := .venvs/.installed
 PYTEST_ARGS ?=
+# Most tests wait for processes that they started; two at a time halve the run.
+WORKERS ?= 2
 KEEP ?= 0
 
 export HF_HUB_OFFLINE := 1
@@ -46,7 +48,7 @@ check: $(STAMP) ## Lint, types, import order
 	$(BIN)/python -m pytest -q tests/test_import_order.py
 
 test: $(STAMP) $(SDK_STAMP) system ## Run the tests
-	$(BIN)/python -m pytest -m "not soak" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 soak: $(STAMP) $(SDK_STAMP) system ## Run the long tests
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(PYTEST_ARGS)
