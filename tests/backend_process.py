@@ -139,7 +139,7 @@ def run_flow(
     script: Path,
     home: Path,
     *arguments: str,
-    timeout_s: float = 120,
+    timeout_s: float = 280,
     **extra_env: str,
 ) -> str:
     """Run a script in a process of its own, in `home`, and return its standard output."""
