@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,15 +75,14 @@ def pull(
     Raises:
         InvalidReferenceError, NotFoundError, AmbiguousNameError: the name.
         AuthError, UnavailableError, OfflineError, StorageError: server, network, disk.
-        IntegrityError, UnsafeContentError: the bytes.
+        IntegrityError, UnsafeContentError: the bytes; UsageError: a base for no adapter.
     """
     from registry.adapter import AdapterPull, is_adapter
     from registry.local import take_in_folder
 
     began_s = time.monotonic()
-    settings = settings or Settings.from_environment()
+    settings, chosen = settings or Settings.from_environment(), selection or Selection()
     store = Store(settings.cache_dir, settings.base_url or "")
-    chosen = selection or Selection()
 
     def alone(text: str) -> PulledVersion:
         parsed = parse_reference(text)
@@ -97,11 +97,9 @@ def pull(
         return pulled
 
     pulled = alone(reference)
-    if is_adapter(pulled.path) and chosen == Selection():
-        completing = AdapterPull(
-            store, alone, lambda version: _inputs(version, settings, hub), verify
-        )
-        pulled = completing.complete(pulled, base or settings.base)
+    if chosen == Selection() and is_adapter(pulled.path):
+        inputs = partial(_inputs, settings=settings, hub=hub)
+        pulled = AdapterPull(store, alone, inputs, verify).complete(pulled, base or settings.base)
     elif base is not None:
         raise UsageError(
             f"{pulled.version.short_name} is no adapter; it needs no base model.",
