@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from registry.export import max_tokens as max_tokens
     from registry.export import model_inputs as model_inputs
     from registry.export import open_session as open_session
+    from registry.export import read_cross_encoder as read_cross_encoder
     from registry.export import read_sentence_modules as read_sentence_modules
     from registry.export import read_source as read_source
     from registry.export import task_in as task_in
@@ -98,6 +99,7 @@ _HOMES = {
     "max_tokens": "registry.export",
     "model_inputs": "registry.export",
     "open_session": "registry.export",
+    "read_cross_encoder": "registry.export",
     "read_sentence_modules": "registry.export",
     "SentenceModules": "registry.export",
     "TASKS": "registry.export",

@@ -11,8 +11,9 @@ from registry.store.snapshots import snapshot_digest
 
 
 def digest_of(model: Path) -> str:
-    """Return the digest that a pull of this flat directory would have."""
-    return snapshot_digest({path.name: hash_file(path) for path in model.iterdir()})
+    """Return the digest that a pull of this directory would have."""
+    files = [path for path in model.rglob("*") if path.is_file()]
+    return snapshot_digest({path.relative_to(model).as_posix(): hash_file(path) for path in files})
 
 
 def export_directory(model: Path, exports_dir: Path, **options: Any) -> Export:

@@ -30,7 +30,11 @@ if TYPE_CHECKING:
     from registry.export.export import DEFAULT_TIMEOUT_S, DEFAULT_TOLERANCE, export_model
     from registry.export.lengths import max_tokens
     from registry.export.report import ParityReport
-    from registry.export.sentence import SentenceModules, read_sentence_modules
+    from registry.export.sentence import (
+        SentenceModules,
+        read_cross_encoder,
+        read_sentence_modules,
+    )
     from registry.export.session import open_session
     from registry.export.source import ModelSource, read_source
     from registry.export.store import Export, Refusal, find_export, find_refusal, list_records
@@ -54,6 +58,7 @@ _PUBLIC = {
     "max_tokens": "lengths",
     "model_inputs": "torch_model",
     "open_session": "session",
+    "read_cross_encoder": "sentence",
     "read_sentence_modules": "sentence",
     "read_source": "source",
     "task_in": "tasks",
@@ -77,6 +82,7 @@ __all__ = [
     "max_tokens",
     "model_inputs",
     "open_session",
+    "read_cross_encoder",
     "read_sentence_modules",
     "read_source",
     "task_in",

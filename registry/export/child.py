@@ -103,6 +103,8 @@ def _convert(request: ChildRequest, emit: Emit) -> None:
     model, tokenizer = load_torch_model(source, threads=request.threads)
     names = model_inputs(source, model, tokenizer)
     tokenizer.save_pretrained(output_dir)
+    if "sentence_transformers" in source.config:
+        model.config.sentence_transformers = source.config["sentence_transformers"]
     model.config.to_json_file(output_dir / "config.json", use_diff=False)
     if source.sentence is not None:
         write_sentence_modules(source.sentence, output_dir)

@@ -14,6 +14,7 @@ SENTENCE_FILE = "sentence_modules.json"
 """Ours, in an export: a `SentenceModules` as JSON."""
 
 _MODULES = "modules.json"
+_MODEL = "config_sentence_transformers.json"
 _MAX_JSON_BYTES = 1024 * 1024
 _MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 # The order in which sentence-transformers puts several together.
@@ -68,6 +69,21 @@ def read_sentence_modules(path: Path) -> SentenceModules | None:
     return _collect(path, [_module(module) for module in modules])
 
 
+def read_cross_encoder(path: Path) -> dict[str, str] | None:
+    """Return how sentence-transformers saved a cross-encoder at `path`, or None if it did not.
+
+    Since its version 6 a file of its own says so; before, `config.json` had the same values under
+    the key `sentence_transformers`, which is where they belong for every reader here.
+
+    Raises:
+        IntegrityError: the file is broken.
+    """
+    saved = _read(path / _MODEL, required=False)
+    if not isinstance(saved, dict) or saved.get("model_type") != "CrossEncoder":
+        return None
+    return {"activation_fn": str(saved.get("activation_fn") or "")}
+
+
 def write_sentence_modules(modules: SentenceModules, directory: Path) -> None:
     """Write `SENTENCE_FILE` into `directory`."""
     (directory / SENTENCE_FILE).write_bytes(msgspec.json.encode(modules))
@@ -87,7 +103,7 @@ def _collect(path: Path, modules: list[tuple[str, str]]) -> SentenceModules:
         )
     pooling = _read(path / modules[1][1] / "config.json")
     transformer = _read(path / "sentence_bert_config.json", required=False)
-    prompts = _read(path / "config_sentence_transformers.json", required=False)
+    prompts = _read(path / _MODEL, required=False)
     if not all(isinstance(one, dict) for one in (pooling, transformer, prompts)):
         raise IntegrityError("A sentence-transformers file is no JSON object.")
     document = {

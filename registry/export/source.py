@@ -20,7 +20,11 @@ from registry.export.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from registry.export.adapter import base_folder, check_match, read_config
 from registry.export.lengths import max_tokens
 from registry.export.safetensors import check_safetensors
-from registry.export.sentence import SentenceModules, read_sentence_modules
+from registry.export.sentence import (
+    SentenceModules,
+    read_cross_encoder,
+    read_sentence_modules,
+)
 from registry.export.tasks import TaskSpec, choose_task
 
 _MAX_JSON_BYTES = 64 * 1024 * 1024
@@ -40,7 +44,7 @@ class ModelSource:
 
     Attributes:
         path: the directory.
-        config: `config.json`.
+        config: `config.json`, with what sentence-transformers says of a cross-encoder.
         tokenizer_config: `tokenizer_config.json`, empty when there is none.
         task: what the model is exported for.
         weight_files: names of the safetensors files.
@@ -80,6 +84,9 @@ def read_source(path: Path, task: str | None = None) -> ModelSource:
     tokenizer_config = _read_json(path / "tokenizer_config.json", required=False)
     for name, document in (("config.json", config), ("tokenizer_config.json", tokenizer_config)):
         _refuse_code(name, document)
+    crossed = read_cross_encoder(path)
+    if crossed is not None:
+        config["sentence_transformers"] = crossed
     spec = choose_task(config, task)
     _check_kind(config)
     _check_labels(config)

@@ -11,13 +11,25 @@ from pathlib import Path
 from registry import task_of
 from serving.errors import LoadError
 from serving.tasks.directory import ModelDirectory, read_directory
+from serving.tasks.feature_extraction import FeatureExtraction
+from serving.tasks.fill_mask import FillMask
 from serving.tasks.protocol import Outputs, Row, Samples, Task
+from serving.tasks.question_answering import QuestionAnswering
+from serving.tasks.sentence_similarity import SentenceSimilarity
 from serving.tasks.text_classification import TextClassification
+from serving.tasks.text_ranking import TextRanking
 from serving.tasks.token_classification import TokenClassification
+from serving.tasks.zero_shot_classification import ZeroShotClassification
 
 _OPENERS: dict[str, Callable[[ModelDirectory], Task]] = {
+    "feature-extraction": FeatureExtraction.open,
+    "fill-mask": FillMask.open,
+    "question-answering": QuestionAnswering.open,
+    "sentence-similarity": SentenceSimilarity.open,
     "text-classification": TextClassification.open,
+    "text-ranking": TextRanking.open,
     "token-classification": TokenClassification.open,
+    "zero-shot-classification": ZeroShotClassification.open,
 }
 
 

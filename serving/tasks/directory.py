@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from registry import read_cross_encoder
 from serving.errors import LoadError
 
 _MAX_JSON_BYTES = 64 * 1024 * 1024
@@ -42,6 +43,9 @@ def read_directory(path: Path) -> ModelDirectory:
     config = _read_object(path / "config.json")
     if config is None:
         raise LoadError(f"{path} has no config.json.", hint="Pull the version again.")
+    crossed = read_cross_encoder(path)
+    if crossed is not None:
+        config["sentence_transformers"] = crossed
     record = _read_object(path / "export.json") or {}
     task, tokens = record.get("task"), record.get("max_tokens")
     return ModelDirectory(

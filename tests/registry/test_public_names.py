@@ -17,7 +17,7 @@ NAMES = {
     "export_model", "find_export", "find_refusal", "load", "load_torch_model", "locate", "max_tokens",
     "model_inputs", "open_hub", "open_session", "parse_reference", "promote", "pull",
     "read_source", "resolve", "rollback",
-    "SentenceModules", "TASKS", "read_sentence_modules", "task_in", "task_of",
+    "SentenceModules", "TASKS", "read_cross_encoder", "read_sentence_modules", "task_in", "task_of",
 }  # fmt: skip
 
 

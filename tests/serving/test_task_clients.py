@@ -1,0 +1,126 @@
+"""Every text task through a running server with the real client of the inference API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import numpy as np
+import pytest
+from huggingface_hub import InferenceClient
+
+from tests.exports import export_directory
+from tests.models import tiny_bert, tiny_head
+from tests.serving.server_process import ServerProcess, server_process
+
+LABELS = ("O", "B-PER", "I-PER", "LOC")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One server with a deployment of each task."""
+    home = tmp_path_factory.mktemp("tasks")
+    models = {
+        "ner": (tiny_head(home / "ner", "BertForTokenClassification", LABELS), None),
+        "qa": (tiny_head(home / "qa", "BertForQuestionAnswering"), None),
+        "mask": (tiny_head(home / "mask", "BertForMaskedLM"), None),
+        "embed": (tiny_head(home / "embed", "BertModel"), None),
+        "similar": (home / "embed", "sentence-similarity"),
+        "zero": (
+            tiny_bert(home / "zero", labels=("contradiction", "entailment")),
+            "zero-shot-classification",
+        ),
+        "rank": (tiny_bert(home / "rank", labels=1), "text-ranking"),
+    }
+    exports = home / "exports"
+    names = [
+        f"{name}={export_directory(model, exports, task=task).path}"
+        for name, (model, task) in models.items()
+    ]
+    with server_process(home, *names, "--no-report", "--threads", "1") as running:
+        yield running
+
+
+def client(server: ServerProcess, name: str) -> InferenceClient:
+    return InferenceClient(model=f"{server.url}/models/{name}")
+
+
+def post(server: ServerProcess, name: str, body: dict[str, object]) -> httpx.Response:
+    return httpx.post(f"{server.url}/models/{name}", json=body, timeout=60)
+
+
+def test_token_classification(server: ServerProcess) -> None:
+    text = "the old actor loved naïve music"
+    for one in client(server, "ner").token_classification(text, aggregation_strategy="simple"):
+        assert one.entity_group in {"PER", "LOC"}
+        assert one.start is not None
+        assert text[one.start : one.end].lower() == text[one.start : one.end]
+        assert 0 < one.score <= 1
+    plain = client(server, "ner").token_classification(text, ignore_labels=[])
+    assert [one.word for one in plain][:3] == ["the", "old", "actor"]
+    many = post(server, "ner", {"inputs": [text, ""]}).json()
+    assert len(many) == 2
+    assert many[1] == []
+
+
+def test_question_answering(server: ServerProcess) -> None:
+    context = "the film was long and the music was good"
+    found = client(server, "qa").question_answering(question="what was good?", context=context)
+    assert context[found.start : found.end] == found.answer
+    several = post(
+        server,
+        "qa",
+        {"inputs": {"question": "what?", "context": context * 20}, "parameters": {"top_k": 3}},
+    ).json()
+    assert len(several) == 3
+
+
+def test_fill_mask(server: ServerProcess) -> None:
+    found = client(server, "mask").fill_mask("a [MASK] film", top_k=3)
+    assert len(found) == 3
+    assert all("film" in one.sequence and one.token_str for one in found)
+    (good,) = client(server, "mask").fill_mask("a [MASK] film", targets=["good"])
+    assert good.token_str == "good"
+
+
+def test_feature_extraction(server: ServerProcess) -> None:
+    tokens = client(server, "embed").feature_extraction("a good film")
+    assert tokens.shape == (5, 32)
+    answer = post(server, "embed", {"inputs": ["a", "b c"], "pooling": "mean", "normalize": True})
+    np.testing.assert_allclose(np.linalg.norm(answer.json(), axis=1), 1, atol=1e-5)
+
+
+def test_sentence_similarity(server: ServerProcess) -> None:
+    found = client(server, "similar").sentence_similarity("a film", ["a film", "old music"])
+    assert found[0] == pytest.approx(1, abs=1e-5)
+    assert found[1] < found[0]
+
+
+def test_zero_shot_classification(server: ServerProcess) -> None:
+    labels = ["good", "bad", "red"]
+    found = client(server, "zero").zero_shot_classification("a film", labels)
+    assert sorted(one.label for one in found) == sorted(labels)
+    assert sum(one.score for one in found) == pytest.approx(1)
+    several = client(server, "zero").zero_shot_classification("a film", labels, multi_label=True)
+    assert all(0 < one.score < 1 for one in several)
+
+
+def test_text_ranking(server: ServerProcess) -> None:
+    texts = ["good", "old film", "café"]
+    answer = post(server, "rank", {"inputs": {"query": "film", "texts": texts}}).json()
+    assert sorted(one["index"] for one in answer) == [0, 1, 2]
+    assert answer[0]["score"] >= answer[-1]["score"]
+
+
+def test_a_mistake_is_told(server: ServerProcess) -> None:
+    answer = post(server, "mask", {"inputs": "nothing to fill in"})
+    assert answer.status_code == 422
+    assert "[MASK]" in answer.json()["detail"]
+    assert post(server, "zero", {"inputs": "a film"}).status_code == 422
+
+
+def test_rows_are_counted_in_batches(server: ServerProcess) -> None:
+    texts = ["one", "two", "ten", "red"]
+    post(server, "similar", {"inputs": {"source_sentence": "old", "sentences": texts}})
+    metrics = httpx.get(f"{server.url}/metrics", timeout=30).text
+    assert 'deployment="similar"' in metrics
