@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-STALL_S = 1.5
+STALL_S = 0.8
 """The SDK has no read timeout: a proxy that stalled for ever would never be left."""
 
 _STATUS = {"500": 500, "429": 429, "expired": 403}
