@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", shell_complete=complete_name)
-@click.option("--task", help="What the model answers; default: what its architecture is for.")
+@click.option("--task", help="What the model answers; default: as metadata or architecture say.")
 @click.option(
     "--base",
     metavar="REF",
@@ -57,7 +57,7 @@ def command(
     """
     from registry.cache import hold
     from registry.config import Settings
-    from registry.export import DEFAULT_TIMEOUT_S, DEFAULT_TOLERANCE, export_model
+    from registry.export import DEFAULT_TIMEOUT_S, DEFAULT_TOLERANCE, export_model, task_in
     from registry.pull import pull
 
     with json_errors(as_json):
@@ -75,7 +75,7 @@ def command(
                 pulled.path,
                 digest=pulled.digest,
                 exports_dir=settings.cache_dir / "exports",
-                task=task,
+                task=task or task_in(pulled.version.metadata),
                 tolerance=DEFAULT_TOLERANCE if tolerance is None else tolerance,
                 timeout_s=DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s,
                 force=force,

@@ -36,6 +36,7 @@ class _Snapshot:
     path: Path
     followed: bool
     known_at: str | None = None
+    task: str | None = None
 
 
 def prepare(
@@ -59,6 +60,7 @@ def prepare(
         snapshot.digest,
         wanted=engine,
         exports_dir=settings.cache_dir / "exports",
+        task=snapshot.task,
     )
     return Prepared(
         reference=reference,
@@ -105,7 +107,8 @@ def _snapshot(reference: str, settings: registry.Settings) -> _Snapshot:
         return _Snapshot(name, pulled.digest, pulled.path, followed=False)
     pinned = isinstance(parsed.selector, registry.Version) or parsed.digest is not None
     name = version.qualified_name
-    return _Snapshot(name, pulled.digest, pulled.path, not pinned, pulled.known_at)
+    task = registry.task_in(version.metadata)
+    return _Snapshot(name, pulled.digest, pulled.path, not pinned, pulled.known_at, task)
 
 
 def _pull(reference: str, settings: registry.Settings) -> registry.PulledVersion:

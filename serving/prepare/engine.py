@@ -34,7 +34,9 @@ class Choice:
     reason: str
 
 
-def choose_engine(snapshot: Path, digest: str, *, wanted: str, exports_dir: Path) -> Choice:
+def choose_engine(
+    snapshot: Path, digest: str, *, wanted: str, exports_dir: Path, task: str | None = None
+) -> Choice:
     """Choose the engine for the snapshot at `snapshot`; exports it when that is needed.
 
     Args:
@@ -42,6 +44,7 @@ def choose_engine(snapshot: Path, digest: str, *, wanted: str, exports_dir: Path
         digest: of the snapshot, SHA-256.
         wanted: `auto`, `onnx` or `torch`.
         exports_dir: where exports are kept.
+        task: what it shall answer; None takes what its architecture is for.
 
     Raises:
         RegistryError: no engine can serve it; the hint names the ways out.
@@ -54,18 +57,22 @@ def choose_engine(snapshot: Path, digest: str, *, wanted: str, exports_dir: Path
             )
         return Choice("onnx", snapshot, "", "the folder is an export")
     if wanted == "torch":
-        return _torch(snapshot, "asked for with --engine torch")
+        return _torch(snapshot, task, "asked for with --engine torch")
     refused = _why_not(EXPORTER_MODULES)
     try:
-        return _onnx(snapshot, digest, exports_dir, may_export=not refused)
+        return _onnx(snapshot, digest, exports_dir, task, may_export=not refused)
     except (registry.ExportError, registry.GateRefusedError) as error:
         if wanted == "onnx":
             raise
-        return _torch(snapshot, f"no valid export: {error.message}")
+        return _torch(snapshot, task, f"no valid export: {error.message}")
 
 
-def _onnx(snapshot: Path, digest: str, exports_dir: Path, *, may_export: bool) -> Choice:
-    found = registry.find_export(exports_dir, digest)
+def _onnx(
+    snapshot: Path, digest: str, exports_dir: Path, task: str | None, *, may_export: bool
+) -> Choice:
+    # One version may have exports for several tasks.
+    wanted = registry.read_source(snapshot, task).task.name
+    found = registry.find_export(exports_dir, digest, wanted)
     reason = "a valid export was in the cache"
     if found is None:
         if not may_export:
@@ -74,12 +81,12 @@ def _onnx(snapshot: Path, digest: str, exports_dir: Path, *, may_export: bool) -
                 f"{_why_not(EXPORTER_MODULES)}.",
                 hint="Install runport[export], or run `registry export` where it is installed.",
             )
-        found = registry.export_model(snapshot, digest=digest, exports_dir=exports_dir)
+        found = registry.export_model(snapshot, digest=digest, exports_dir=exports_dir, task=wanted)
         reason = "exported within tolerance of torch"
     return Choice("onnx", found.path, found.task, reason)
 
 
-def _torch(snapshot: Path, reason: str) -> Choice:
+def _torch(snapshot: Path, task: str | None, reason: str) -> Choice:
     missing = _why_not(TORCH_MODULES)
     if missing:
         raise registry.ExportError(
@@ -87,7 +94,7 @@ def _torch(snapshot: Path, reason: str) -> Choice:
             f"{missing}.",
             hint="Install runport[export], or make an ONNX export with `registry export`.",
         )
-    return Choice("torch", snapshot, "", reason)
+    return Choice("torch", snapshot, task or "", reason)
 
 
 def _why_not(modules: tuple[str, ...]) -> str:

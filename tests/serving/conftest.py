@@ -10,6 +10,7 @@ import pytest
 
 import registry
 from tests.models import tiny_bert
+from tests.serving.task_models import TaskModels
 
 LABELS = ("negative", "positive", "neutral")
 
@@ -44,3 +45,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[TinyModel, TinyMod
 def _hub_clients_reach_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test run is offline by HF_HUB_OFFLINE, which would keep InferenceClient from loopback."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+
+
+@pytest.fixture(scope="session")
+def task_models(tmp_path_factory: pytest.TempPathFactory) -> TaskModels:
+    """A tiny model with its export for each task but text classification."""
+    return TaskModels(tmp_path_factory.mktemp("task-models"))

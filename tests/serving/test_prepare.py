@@ -16,6 +16,7 @@ from serving.prepare.engine import EXPORTER_MODULES, choose_engine
 from serving.prepare.parent import prepare_in_child
 from serving.prepare.plan import Prepared, PrepareError
 from tests.serving.conftest import TinyModel
+from tests.serving.task_models import TaskModels
 
 DIGEST = "d" * 64
 
@@ -39,6 +40,21 @@ def test_a_cached_export_is_served(
         assert choice.engine == "onnx"
         assert choice.directory == models[0].export
         assert choice.task == "text-classification"
+
+
+def test_of_several_exports_the_one_for_the_task_is_served(task_models: TaskModels) -> None:
+    model = task_models.model("feature-extraction")
+    exports = {
+        task: task_models.export(task) for task in ("feature-extraction", "sentence-similarity")
+    }
+    digest = exports["feature-extraction"].digest
+    assert exports["sentence-similarity"].digest == digest
+    for task, export in exports.items():
+        wanted = None if task == "feature-extraction" else task
+        choice = choose_engine(
+            model, digest, wanted="onnx", exports_dir=export.path.parent, task=wanted
+        )
+        assert (choice.task, choice.directory) == (task, export.path)
 
 
 def test_an_export_is_served_as_it_is(models: tuple[TinyModel, TinyModel], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from serving.errors import InvalidInputError, NonFiniteOutputError
 from serving.tasks.pooling import POOLINGS
 from tests.exports import export_directory
 from tests.models import tiny_head
+from tests.serving.task_models import TaskModels
 from tests.serving.tasks.served import Served, check_close, check_same, open_served
 from tests.serving.tasks.texts import varied_texts
 
@@ -47,13 +48,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def plain(folder: Path) -> Served:
+def plain(task_models: TaskModels) -> Served:
     """A model without modules: one vector per token."""
     from transformers import pipeline
 
-    model = tiny_head(folder / "plain", "BertModel", seed=2)
-    export = export_directory(model, folder / "exports")
-    assert export.task == "feature-extraction"
+    model, export = (of("feature-extraction") for of in (task_models.model, task_models.export))
     assert export.output_names == ("last_hidden_state",)
     assert export.report.label_agreement == export.report.batched_label_agreement == 1.0
     return open_served(export, pipeline("feature-extraction", model=str(model)))

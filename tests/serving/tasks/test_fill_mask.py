@@ -9,8 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serving.errors import InvalidInputError, NonFiniteOutputError
-from tests.exports import export_directory
-from tests.models import tiny_head
+from tests.serving.task_models import TaskModels
 from tests.serving.tasks.served import Served, check_close, check_same, open_served
 from tests.serving.tasks.texts import varied_texts
 
@@ -18,13 +17,10 @@ CUT = {"tokenizer_kwargs": {"truncation": True}}
 
 
 @pytest.fixture(scope="module")
-def filler(tmp_path_factory: pytest.TempPathFactory) -> Served:
+def filler(task_models: TaskModels) -> Served:
     from transformers import pipeline
 
-    folder = tmp_path_factory.mktemp("filler")
-    model = tiny_head(folder / "model", "BertForMaskedLM", seed=4)
-    export = export_directory(model, folder / "exports")
-    assert export.task == "fill-mask"
+    model, export = (of("fill-mask") for of in (task_models.model, task_models.export))
     assert min(export.report.label_agreement, export.report.batched_label_agreement) > 0.99
     return open_served(export, pipeline("fill-mask", model=str(model)))
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from registry import task_in, task_of
+from registry import read_source, task_in, task_of
 from serving.errors import InvalidInputError, LoadError, NonFiniteOutputError
 from serving.tasks import open_task
-from tests.exports import export_directory
-from tests.models import tiny_bert
+from serving.tasks.text_ranking import TextRanking
+from tests.serving.task_models import TaskModels
 from tests.serving.tasks.served import Served, check_close, check_same, open_served
 from tests.serving.tasks.texts import varied_texts
 
@@ -21,27 +21,34 @@ CANDIDATES = ["good film", "slow", "東京", "a very long label " * 4, "slow"]
 
 
 @pytest.fixture(scope="module")
-def zero_shot(tmp_path_factory: pytest.TempPathFactory) -> Served:
+def zero_shot(task_models: TaskModels) -> Served:
     from transformers import pipeline
 
-    folder = tmp_path_factory.mktemp("zero-shot")
-    labels = ("contradiction", "neutral", "entailment")
-    model = tiny_bert(folder / "model", labels=labels, seed=6)
-    export = export_directory(model, folder / "exports", task="zero-shot-classification")
-    return open_served(export, pipeline("zero-shot-classification", model=str(model)))
+    task = "zero-shot-classification"
+    reference = pipeline(task, model=str(task_models.model(task)))
+    return open_served(task_models.export(task), reference)
 
 
 @pytest.fixture(scope="module")
-def ranker(tmp_path_factory: pytest.TempPathFactory) -> Served:
+def ranker(task_models: TaskModels) -> Served:
     from sentence_transformers import CrossEncoder
 
-    folder = tmp_path_factory.mktemp("ranker")
-    made = tiny_bert(folder / "made", labels=1, seed=7)
-    reference = CrossEncoder(str(made), device="cpu")
-    reference.save_pretrained(str(folder / "model"))
-    export = export_directory(folder / "model", folder / "exports")
-    assert export.task == "text-ranking"
-    return open_served(export, reference)
+    reference = CrossEncoder(str(task_models.model("text-ranking")), device="cpu")
+    return open_served(task_models.export("text-ranking"), reference)
+
+
+def test_a_saved_cross_encoder_ranks(ranker: Served, tmp_path: Path) -> None:
+    ranker.reference.save_pretrained(str(tmp_path))
+    assert read_source(tmp_path).task.name == "text-ranking"
+    task = open_task(tmp_path, None)
+    assert isinstance(task, TextRanking)
+    assert task.bounded
+    path = tmp_path / "config_sentence_transformers.json"
+    saved = json.loads(path.read_text()) | {"activation_fn": "torch.nn.modules.linear.Identity"}
+    path.write_text(json.dumps(saved))
+    unbounded = open_task(tmp_path, None)
+    assert isinstance(unbounded, TextRanking)
+    assert not unbounded.bounded
 
 
 def pairs(found: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """Answers are those of transformers' last pipeline for questions, alone or in any batch."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,21 +8,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serving.errors import InvalidInputError, NonFiniteOutputError
-from tests.exports import export_directory
-from tests.models import tiny_head
+from tests.serving.task_models import TaskModels
 from tests.serving.tasks.question_reference import QuestionReference
 from tests.serving.tasks.served import Served, check_close, check_same, open_served
 from tests.serving.tasks.texts import varied_texts
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Served:
-    folder = tmp_path_factory.mktemp("reader")
-    model: Path = tiny_head(folder / "model", "BertForQuestionAnswering", seed=1)
-    export = export_directory(model, folder / "exports")
-    assert export.task == "question-answering"
+def reader(task_models: TaskModels) -> Served:
+    export = task_models.export("question-answering")
     assert export.output_names == ("start_logits", "end_logits")
-    return open_served(export, QuestionReference(model))
+    assert export.report.label_agreement == export.report.batched_label_agreement == 1.0
+    return open_served(export, QuestionReference(task_models.model("question-answering")))
 
 
 def questions(count: int = 220, seed: int = 0) -> list[dict[str, str]]:

@@ -11,22 +11,19 @@ from hypothesis import strategies as st
 
 from serving.errors import InvalidInputError, NonFiniteOutputError
 from tests.exports import export_directory
-from tests.models import tiny_head
+from tests.serving.task_models import NER_LABELS as LABELS
+from tests.serving.task_models import TaskModels
 from tests.serving.tasks.served import Served, check_close, check_same, open_served
 from tests.serving.tasks.texts import varied_texts
 
-LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "MISC")
 STRATEGIES = ("none", "simple", "first", "average", "max")
 
 
 @pytest.fixture(scope="module")
-def ner(tmp_path_factory: pytest.TempPathFactory) -> Served:
+def ner(task_models: TaskModels) -> Served:
     from transformers import pipeline
 
-    folder = tmp_path_factory.mktemp("ner")
-    model = tiny_head(folder / "model", "BertForTokenClassification", LABELS, seed=3)
-    export = export_directory(model, folder / "exports")
-    assert export.task == "token-classification"
+    model, export = (of("token-classification") for of in (task_models.model, task_models.export))
     # Random weights make a near tie now and then.
     assert min(export.report.label_agreement, export.report.batched_label_agreement) > 0.999
     return open_served(export, pipeline("token-classification", model=str(model)))
