@@ -90,6 +90,7 @@ class ServeConfig:
     Attributes:
         deployments: pairs of deployment name and reference, in the order given.
         host, port: where to listen; port 0 takes a free one.
+        tasks: deployment name -> task, where it is not what the version itself says.
         engine: `auto`, `onnx` or `torch`.
         engine_threads: threads inside the engine for one batch.
         core: batching and queue of each worker.
@@ -113,6 +114,7 @@ class ServeConfig:
     data_dir: Path
     host: str = "127.0.0.1"
     port: int = 8000
+    tasks: Mapping[str, str] = field(default_factory=dict)
     engine: str = "auto"
     engine_threads: int = 1
     core: CoreLimits = field(default_factory=CoreLimits)

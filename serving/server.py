@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 from collections.abc import Coroutine, Iterator
+from functools import partial
 from typing import Any
 
 import structlog
@@ -208,16 +209,17 @@ class _Server:
         return Deployment(
             name,
             reference,
-            prepare=self._prepare,
+            prepare=partial(self._prepare, self._config.tasks.get(name)),
             launch=self._launch,
             policy=self._config.restart,
             drain_timeout_s=self._config.drain_timeout_s,
             on_version=self._on_version,
         )
 
-    async def _prepare(self, reference: str) -> Prepared:
+    async def _prepare(self, task: str | None, reference: str) -> Prepared:
         return await prepare_in_child(
             reference,
+            task=task,
             engine=self._config.engine,
             environment=self._config.environment,
             timeout_s=self._config.prepare_timeout_s,

@@ -25,6 +25,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
     show_default=True,
     help="auto: ONNX Runtime where an export is within tolerance, else torch.",
 )
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="NAME=TASK",
+    help="What a deployment answers; default: as its metadata or architecture says.",
+)
 @click.option("--threads", type=click.IntRange(1), help="Engine threads of each model [all cores].")
 @click.option(
     "--max-queue",
@@ -83,6 +90,7 @@ def command(
     host: str,
     port: int,
     engine: str,
+    tasks: tuple[str, ...],
     threads: int | None,
     max_queue: int,
     request_timeout: float,
@@ -103,6 +111,7 @@ def command(
     takes over without a failed request. `:v3` or a folder stays what it is.
     """
     pairs = parse_deployments(deployments)
+    named = parse_tasks(tasks, {name for name, _ in pairs})
     from serving.config import (
         CoreLimits,
         HttpLimits,
@@ -124,6 +133,7 @@ def command(
             data_dir=settings.data_dir,
             host=host,
             port=port,
+            tasks=named,
             engine=engine,
             core=CoreLimits(slots=threads or available_cores(), max_queue=max_queue),
             http=HttpLimits(request_timeout_s=request_timeout),
@@ -138,6 +148,27 @@ def command(
             environment=environment,
         )
     )
+
+
+def parse_tasks(texts: tuple[str, ...], deployments: set[str]) -> dict[str, str]:
+    """Return tasks by deployment name.
+
+    Raises:
+        UsageError: one is no `NAME=TASK`, or names what is not there.
+    """
+    from registry.export import TASKS
+
+    tasks = {}
+    for text in texts:
+        name, _, task = text.partition("=")
+        if name not in deployments:
+            raise UsageError(f"{name!r} is no deployment.", hint="Write --task NAME=TASK.")
+        if task not in TASKS:
+            raise UsageError(
+                f"{task!r} is no task that is known.", hint=f"Tasks: {', '.join(sorted(TASKS))}."
+            )
+        tasks[name] = task
+    return tasks
 
 
 def base_setting(base: str | None) -> dict[str, str]:

@@ -40,7 +40,12 @@ class _Snapshot:
 
 
 def prepare(
-    reference: str, *, engine: str, settings: registry.Settings, server_pid: int
+    reference: str,
+    *,
+    engine: str,
+    settings: registry.Settings,
+    server_pid: int,
+    task: str | None = None,
 ) -> Prepared:
     """Resolve, pull and export `reference`, and choose its engine.
 
@@ -49,6 +54,7 @@ def prepare(
         engine: as in `choose_engine`.
         settings: cache and W&B server.
         server_pid: the process that serves it; what it needs stays in the cache while it lives.
+        task: what it shall answer; None takes what its metadata or its architecture says.
 
     Raises:
         RegistryError: it cannot be served.
@@ -60,7 +66,7 @@ def prepare(
         snapshot.digest,
         wanted=engine,
         exports_dir=settings.cache_dir / "exports",
-        task=snapshot.task,
+        task=task or snapshot.task,
     )
     return Prepared(
         reference=reference,
@@ -128,10 +134,12 @@ def _pull(reference: str, settings: registry.Settings) -> registry.PulledVersion
             raise error from None
 
 
-def _report(reference: str, engine: str, server_pid: int) -> Report:
+def _report(reference: str, engine: str, task: str | None, server_pid: int) -> Report:
     try:
         settings = registry.Settings.from_environment()
-        prepared = prepare(reference, engine=engine, settings=settings, server_pid=server_pid)
+        prepared = prepare(
+            reference, engine=engine, task=task, settings=settings, server_pid=server_pid
+        )
         return Report(prepared=prepared)
     except registry.RegistryError as error:
         return Report(refusal=Refusal(error.code, error.message, error.hint, error.exit_code))
@@ -152,13 +160,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="serving.prepare.child")
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--engine", default="auto")
+    parser.add_argument("--task")
     parser.add_argument("reference")
     arguments = parser.parse_args()
     die_with_parent(arguments.parent)
     # An export takes all cores for seconds; requests to the live version go first.
     os.nice(NICENESS)
     with claim_stdout() as messages:
-        report = _report(arguments.reference, arguments.engine, arguments.parent)
+        report = _report(arguments.reference, arguments.engine, arguments.task, arguments.parent)
         messages.write(msgspec.json.encode(report).decode())
     # Not a return: with its server away, the SDK's exit handlers can hang for minutes,
     # and all that matters has been said.

@@ -12,15 +12,29 @@ from serving.prepare.plan import EXIT_UNAVAILABLE, Prepared, PrepareError, Repor
 
 
 async def prepare_in_child(
-    reference: str, *, engine: str, environment: Mapping[str, str], timeout_s: float
+    reference: str,
+    *,
+    engine: str,
+    environment: Mapping[str, str],
+    timeout_s: float,
+    task: str | None = None,
 ) -> Prepared:
     """Resolve, pull and export `reference`, and choose its engine.
+
+    Args:
+        reference: what to serve.
+        engine: `auto`, `onnx` or `torch`.
+        environment: of the child.
+        timeout_s: for all of it.
+        task: what it shall answer; None takes what the version itself says.
 
     Raises:
         PrepareError: it cannot be served; the message is the registry's own.
     """
     process = await start_child(
-        "serving.prepare.child", ["--engine", engine, "--", reference], environment
+        "serving.prepare.child",
+        ["--engine", engine, *(["--task", task] if task else []), "--", reference],
+        environment,
     )
     try:
         async with asyncio.timeout(timeout_s):

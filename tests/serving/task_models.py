@@ -39,6 +39,11 @@ class TaskModels:
         self._models: dict[str, Path] = {}
         self._exports: dict[str, Export] = {}
 
+    @property
+    def cache(self) -> Path:
+        """A cache folder that has the exports made so far."""
+        return self._folder
+
     def model(self, task: str) -> Path:
         """Return the model as it was logged; do not change it."""
         if task not in self._models:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -117,3 +118,16 @@ def test_rows_are_counted_in_batches(server: ServerProcess) -> None:
     post(server, "similar", {"inputs": {"source_sentence": "old", "sentences": texts}})
     metrics = httpx.get(f"{server.url}/metrics", timeout=30).text
     assert 'deployment="similar"' in metrics
+
+
+def test_a_deployment_may_have_another_task_than_its_architecture(
+    task_models: TaskModels, tmp_path: Path
+) -> None:
+    task = "zero-shot-classification"
+    task_models.export(task)
+    arguments = (f"zero={task_models.model(task)}", "--task", f"zero={task}", "--no-report")
+    cache = {"RUNPORT_CACHE_DIR": str(task_models.cache)}
+    with server_process(tmp_path, *arguments, environment=cache) as running:
+        assert running.model("zero")["task"] == task
+        (found,) = client(running, "zero").zero_shot_classification("a film", ["good"])
+        assert found.label == "good"
