@@ -103,7 +103,12 @@ BAD: list[tuple[str, Damage, type[RegistryError], str]] = [
     ("empty tokenizer", write("tokenizer.json", b"{}"), IntegrityError, "tokenizer.json"),
     ("no weights", remove("model.safetensors"), NotFoundError, "no weights"),
     ("a pickle", only_a_pickle, UnsafeContentError, "pickle"),
-    ("other task", edit("config.json", architectures=["BertForNextSentencePrediction"]), ExportError, "NextSentence"),
+    (
+        "other task",
+        edit("config.json", architectures=["BertForNextSentencePrediction"]),
+        ExportError,
+        "NextSentence",
+    ),
     ("no architecture", edit("config.json", architectures=None), ExportError, "none named"),
     (
         "labels with a gap",
