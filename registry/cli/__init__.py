@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from registry.cli.frame import cli as cli
@@ -51,11 +51,21 @@ def main() -> None:
     from registry.cli.warm import answer
 
     if answer(sys.argv[1:]):
-        sys.exit(0)
+        _leave(0)
     from registry.cli.frame import cli
     from registry.cli.output import run_guarded
 
     status = run_guarded(lambda: cli.main(standalone_mode=False, prog_name=_program_name()))
+    _leave(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """Exit; quietly also where the reader of stdout has gone (`registry list | head -1`)."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more at exit, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(status)
 
 

@@ -11,6 +11,9 @@ import msgspec
 
 from serving.errors import InvalidRequestError, PayloadTooLargeError
 
+_INTEGERS = (-(2**63), 2**64 - 1)
+"""What the frames to the workers can carry."""
+
 _HINT = 'Send a JSON object such as {"inputs": "some text"}.'
 
 
@@ -42,7 +45,7 @@ def decode_object(body: bytes, *, max_depth: int, max_characters: int) -> dict[s
 
 
 def _measure(document: dict[str, Any], max_depth: int) -> int:
-    """Return the characters of all strings; raises when nested too deeply."""
+    """Return the characters of all strings; raises when nested too deeply or out of range."""
     characters = 0
     level: list[Any] = [document]
     for _ in range(max_depth):
@@ -55,6 +58,10 @@ def _measure(document: dict[str, Any], max_depth: int) -> int:
             elif isinstance(value, dict):
                 characters += sum(map(len, value))
                 below.extend(value.values())
+            elif isinstance(value, int) and not _INTEGERS[0] <= value <= _INTEGERS[1]:
+                raise InvalidRequestError(
+                    "The body holds an integer of more than 64 bits.", hint="Send a smaller number."
+                )
         if not below:
             return characters
         level = below

@@ -86,6 +86,8 @@ def problem(answer: tuple[int, dict[str, str], bytes]) -> dict[str, Any]:
         (b"null", 400, "invalid-request"),
         (b"{}", 400, "invalid-request"),
         (b'{"inputs": NaN}', 400, "invalid-request"),
+        (b'{"inputs": "a", "x": -9223372036854775809}', 400, "invalid-request"),
+        (b'{"inputs": "a", "parameters": {"top_k": 18446744073709551616}}', 400, "invalid-request"),
         (b'{"inputs": "a", "parameters": {"x": Infinity}}', 400, "invalid-request"),
         (b'{"inputs": "a", "parameters": {"x": 1e999}}', 400, "invalid-request"),
         (b'{"inputs": "\\ud800"}', 400, "invalid-request"),

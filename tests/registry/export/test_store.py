@@ -216,4 +216,10 @@ def test_an_export_forgets_an_earlier_refusal(exports: Path, tiny_export: Export
 
 def test_the_tools_are_named() -> None:
     assert {"torch", "transformers", "onnxruntime"} <= set(tool_versions())
-    assert list_files(Path(__file__).parent)
+
+
+def test_a_file_is_listed_with_its_size_and_hash(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"graph")
+    (file,) = list_files(tmp_path)
+    assert (file.name, file.size_bytes) == ("model.onnx", 5)
+    assert file.sha256 == hashlib.sha256(b"graph").hexdigest()
