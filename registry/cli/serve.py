@@ -112,20 +112,11 @@ def command(
     """
     pairs = parse_deployments(deployments)
     named = parse_tasks(tasks, {name for name, _ in pairs})
-    from serving.config import (
-        CoreLimits,
-        HttpLimits,
-        ServeConfig,
-        available_cores,
-        process_environment,
-    )
+    from serving.config import CoreLimits, HttpLimits, ServeConfig, available_cores
     from serving.server import serve
 
     settings = Settings.from_environment()
-    environment = {**process_environment(), **base_setting(base)}
-    if offline or settings.offline:
-        environment["RUNPORT_OFFLINE"] = "1"
-        follow_interval, report = 0.0, False
+    offline = offline or settings.offline
     return serve(
         ServeConfig(
             deployments=pairs,
@@ -140,14 +131,22 @@ def command(
             load_timeout_s=load_timeout,
             prepare_timeout_s=prepare_timeout,
             drain_timeout_s=drain_timeout,
-            follow_interval_s=follow_interval,
-            report=report,
+            follow_interval_s=0.0 if offline else follow_interval,
+            report=report and not offline,
             report_window_s=report_window,
             api_keys=api_key_file,
             allowed_hosts=allowed_host,
-            environment=environment,
+            environment=_child_environment(base, offline=offline),
         )
     )
+
+
+def _child_environment(base: str | None, *, offline: bool) -> dict[str, str]:
+    """Return the environment of the processes that pull, export and report."""
+    from serving.config import process_environment
+
+    forbidden = {"RUNPORT_OFFLINE": "1"} if offline else {}
+    return {**process_environment(), **base_setting(base), **forbidden}
 
 
 def parse_tasks(texts: tuple[str, ...], deployments: set[str]) -> dict[str, str]:
