@@ -16,7 +16,9 @@ from typing import IO
 import msgspec
 
 from registry.errors import ExportError, RegistryError, UnavailableError
-from registry.export.messages import ChildRequest, Failure, FromChild, Progress, Success
+from registry.export.messages import Failure, FromChild, Progress, Success
+
+EXPORTER = "registry.export.child"
 
 _READ_BYTES = 1 << 16
 _MAX_LINE_BYTES = 1 << 22
@@ -27,7 +29,12 @@ Report = Callable[[str], None]
 
 
 def run_child(
-    request: ChildRequest, *, scratch_dir: Path, timeout_s: float, progress: Report | None = None
+    request: msgspec.Struct,
+    *,
+    scratch_dir: Path,
+    timeout_s: float,
+    progress: Report | None = None,
+    module: str = EXPORTER,
 ) -> Success:
     """Run one export in a child process and return what it reported.
 
@@ -36,6 +43,7 @@ def run_child(
         scratch_dir: an empty private folder: the child's home, its temporary files, its stderr.
         timeout_s: the child is killed after this long.
         progress: told of every stage.
+        module: what the child runs; it reads the request from its stdin.
 
     Raises:
         RegistryError: what the child raised, as the same class.
@@ -43,7 +51,7 @@ def run_child(
     """
     log = scratch_dir / "stderr.log"
     deadline = time.monotonic() + timeout_s
-    with log.open("wb") as errors, _started(scratch_dir, errors) as child:
+    with log.open("wb") as errors, _started(module, scratch_dir, errors) as child:
         answer = _converse(child, request, deadline, progress or _say_nothing)
         timed_out = answer is None and time.monotonic() >= deadline
         # Closing the pipes tells a child that still works to end; a dead one is reaped at once.
@@ -61,11 +69,13 @@ def run_child(
 
 
 @contextlib.contextmanager
-def _started(scratch_dir: Path, errors: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def _started(
+    module: str, scratch_dir: Path, errors: IO[bytes]
+) -> Iterator[subprocess.Popen[bytes]]:
     """Start the child in a session of its own; kill the whole session when the block ends."""
     try:
-        child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "registry.export.child"],
+        child = subprocess.Popen(  # noqa: S603 - this interpreter, a module of ours
+            [sys.executable, "-P", "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -109,7 +119,7 @@ def _environment(scratch_dir: Path) -> dict[str, str]:
 
 
 def _converse(
-    child: subprocess.Popen[bytes], request: ChildRequest, deadline: float, progress: Report
+    child: subprocess.Popen[bytes], request: msgspec.Struct, deadline: float, progress: Report
 ) -> Success | Failure | None:
     """Send the request; return the final message, or None when the child ended or time is up."""
     if child.stdin is None or child.stdout is None:

@@ -308,8 +308,8 @@ def test_the_child_knows_no_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def test_the_child_opens_no_connection() -> None:
     script = """
 import socket, sys
-from registry.export import child
-sys.addaudithook(child._forbid_network)
+from registry.export.confinement import forbid_network
+sys.addaudithook(forbid_network)
 try:
     socket.create_connection(("127.0.0.1", 9))
 except PermissionError as error:
