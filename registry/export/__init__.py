@@ -8,13 +8,16 @@
     report.py       the parity report
     export.py       find or make an export (parent side)
     process.py      the child process: deadline, limits, errors
-    child.py        the work itself; the only part that needs torch
+    child.py        the child, first half: the only part that needs torch
+    compare.py      the child, second half: answers with ONNX Runtime
+    forms/          how models of one form are converted and compared
     adapter.py      a PEFT adapter with its base model: checks, merging
     torch_model.py  safe loading with transformers
     graph.py        transformers' exporter, dynamic shapes
     onnx_file.py    a model written as one ONNX file, in flat memory
     parity.py       inputs drawn over the vocabulary, batches of them
     comparison.py   differences and agreement, by task
+    verdict.py      the report of a comparison
     sentence.py     what sentence-transformers does around a model
     session.py      the ONNX Runtime session, the same here and in serving
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from registry.errors import ExportError, UsageError
 
+Form = Literal["text"]
 Agreement = Literal["label", "tokens", "span", "direction"]
 
 
@@ -22,6 +23,7 @@ class TaskSpec:
             unless another is named; empty when it is taken by name only.
         outputs: names of the outputs that the task's postprocessing reads; the graph has no others.
         agreement: what of two answers has to agree, see `registry.export.comparison`.
+        form: how its models are called, see `registry.export.forms`.
         inputs: input names in graph order; a model that lacks one is exported without it.
         dynamic_axes: per input, axis number -> name of the size that varies.
         per_token: whether outputs have one value per token, else one per row.
@@ -35,6 +37,7 @@ class TaskSpec:
     architecture_suffix: str
     outputs: tuple[str, ...]
     agreement: Agreement
+    form: Form = "text"
     inputs: tuple[str, ...] = ("input_ids", "attention_mask", "token_type_ids")
     dynamic_axes: tuple[tuple[int, str], ...] = ((0, "batch"), (1, "sequence"))
     per_token: bool = False
