@@ -48,7 +48,13 @@ BACKEND_MAY_IMPORT = {"registry.errors"}
 SERVING_LAYERS: list[set[str]] = [
     {"serving.errors", "serving.children", "serving.logs"},
     {"serving.config", "serving.keys", "serving.problem"},
-    {"serving.engines", "serving.tasks", "serving.telemetry", "serving.dialects"},
+    {
+        "serving.engines",
+        "serving.tasks",
+        "serving.generation",
+        "serving.telemetry",
+        "serving.dialects",
+    },
     {"serving.worker", "serving.prepare", "serving.body", "serving.gateway"},
     {"serving.http_protocol", "serving.replica", "serving.follow_child"},
     {"serving.deployment"},
