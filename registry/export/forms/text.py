@@ -58,9 +58,9 @@ def convert(request: ChildRequest, source: ModelSource, emit: Emit) -> None:
     model.config.to_json_file(output_dir / "config.json", use_diff=False)
     if source.sentence is not None:
         write_sentence_modules(source.sentence, output_dir)
-    frame = _frame(source, model, tokenizer)
-    samples = _samples(source, tokenizer, names)
-    inputs = [*samples, *_drawn(source, frame)]
+    frame = read_frame(source, model, tokenizer)
+    samples = read_samples(source, tokenizer, names)
+    inputs = [*samples, *draw(source, frame)]
     emit(Progress(f"answering {len(inputs)} inputs with torch"))
     started = time.perf_counter()
     reference = _run_torch(model, inputs, names, source.task)
@@ -83,7 +83,7 @@ def convert(request: ChildRequest, source: ModelSource, emit: Emit) -> None:
     write_evidence(Path.cwd(), evidence, inputs, reference)
 
 
-def _frame(source: ModelSource, model: Any, tokenizer: Any) -> Frame:
+def read_frame(source: ModelSource, model: Any, tokenizer: Any) -> Frame:
     """Learn from the tokenizer what surrounds a text."""
     encoded = tokenizer(_PROBE_TEXT, return_special_tokens_mask=True)
     special = encoded["special_tokens_mask"]
@@ -105,13 +105,14 @@ def _frame(source: ModelSource, model: Any, tokenizer: Any) -> Frame:
     )
 
 
-def _drawn(source: ModelSource, frame: Frame) -> list[Encoded]:
+def draw(source: ModelSource, frame: Frame) -> list[Encoded]:
+    """Return inputs of many lengths up to the model's maximum, the same at every call."""
     rng = np.random.default_rng(_SEED)
     fewest = len(frame.prefix) + len(frame.suffix)
     return [*draw_inputs(frame, draw_lengths(source.max_tokens, fewest, rng), rng)]
 
 
-def _samples(source: ModelSource, tokenizer: Any, names: Sequence[str]) -> list[Encoded]:
+def read_samples(source: ModelSource, tokenizer: Any, names: Sequence[str]) -> list[Encoded]:
     """Tokenise what the artifact says its inputs look like, if it does.
 
     Raises:
