@@ -36,8 +36,7 @@ class Piece:
 
     Attributes:
         token: its id.
-        text: what the answer's text has grown by; empty while a character is incomplete, or while
-            the text may turn out to be the beginning of a stop string.
+        text: what the answer's text has grown by; empty while a character is incomplete.
         logprob: natural logarithm of its probability, before temperature and the like.
         special: whether it is a special token, which the text leaves out.
     """
@@ -88,9 +87,6 @@ class Search(Protocol):
         Raises:
             NonFiniteOutputError: the model answered NaN.
         """
-
-    def cut_short(self) -> None:
-        """End the answer with what there is: the context or the cache has no room for more."""
 
 
 @dataclass(frozen=True, slots=True)
