@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from registry.errors import AmbiguousNameError as AmbiguousNameError
     from registry.errors import AuthError as AuthError
     from registry.errors import ConfigError as ConfigError
+    from registry.errors import ConversionError as ConversionError
     from registry.errors import ExportError as ExportError
     from registry.errors import GateRefusedError as GateRefusedError
     from registry.errors import IntegrityError as IntegrityError
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
     from registry.errors import UnavailableError as UnavailableError
     from registry.errors import UnsafeContentError as UnsafeContentError
     from registry.errors import UsageError as UsageError
+    from registry.export import CANDIDATES as CANDIDATES
     from registry.export import TASKS as TASKS
+    from registry.export import Candidate as Candidate
     from registry.export import Export as Export
     from registry.export import SentenceModules as SentenceModules
     from registry.export import export_model as export_model
@@ -51,6 +54,8 @@ if TYPE_CHECKING:
     from registry.export import read_source as read_source
     from registry.export import task_in as task_in
     from registry.export import task_of as task_of
+    from registry.export import usable_candidates as usable_candidates
+    from registry.export import why_unusable as why_unusable
     from registry.hub import Hub as Hub
     from registry.load import load as load
     from registry.lookup import locate as locate
@@ -74,14 +79,16 @@ if TYPE_CHECKING:
     from registry.versions import FileEntry as FileEntry
 
 _ERRORS = (
-    "AmbiguousNameError", "AuthError", "ConfigError", "ExportError", "GateRefusedError",
-    "IntegrityError", "InvalidReferenceError", "NotFoundError", "OfflineError", "RegistryError",
-    "StorageError", "UnavailableError", "UnsafeContentError", "UsageError",
+    "AmbiguousNameError", "AuthError", "ConfigError", "ConversionError", "ExportError",
+    "GateRefusedError", "IntegrityError", "InvalidReferenceError", "NotFoundError", "OfflineError",
+    "RegistryError", "StorageError", "UnavailableError", "UnsafeContentError", "UsageError",
 )  # fmt: skip
 
 _HOMES = {
     "ArtifactRef": "registry.reference",
     "ArtifactVersion": "registry.versions",
+    "CANDIDATES": "registry.export",
+    "Candidate": "registry.export",
     "Digest": "registry.versions",
     "Export": "registry.export",
     "Facts": "registry.push",
@@ -106,6 +113,8 @@ _HOMES = {
     "read_source": "registry.export",
     "task_in": "registry.export",
     "task_of": "registry.export",
+    "usable_candidates": "registry.export",
+    "why_unusable": "registry.export",
     "Hub": "registry.hub",
     "Lease": "registry.store.claims",
     "LocalRef": "registry.reference",

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 REGISTRY_LAYERS: list[set[str]] = [
     {"registry.errors"},
     {"registry.versions", "registry.config", "registry.selector", "registry.wire"},
+    {"registry.rlimits"},
     {"registry.reference", "registry.naming", "registry.content", "registry.retry"},
     {
         "registry.hub",
@@ -26,7 +27,7 @@ REGISTRY_LAYERS: list[set[str]] = [
         "registry.store",
     },
     {"registry.cache", "registry.resolve", "registry.ranges", "registry.pulled", "registry.lookup"},
-    {"registry.transfer", "registry.local", "registry.adapter"},
+    {"registry.transfer", "registry.local", "registry.adapter", "registry.convert"},
     {"registry.pull"},
     {
         "registry.export",
@@ -71,14 +72,16 @@ HEAVY_ONLY_IN: dict[str, set[str]] = {
         "registry.callback",
         "serving.telemetry.reporter",
     },
-    "torch": {"registry.export", "serving.engines.torch", "registry.callback"},
+    "torch": {"registry.convert", "registry.export", "serving.engines.torch", "registry.callback"},
     "transformers": {
+        "registry.convert",
         "registry.export",
         "serving.engines.torch",
         "registry.callback",
         "registry.load",
     },
     "onnxruntime": {"registry.export", "serving.engines.onnx"},
+    "openvino": {"registry.export"},
     "litestar": {"registry.backend", "serving.app"},
 }
 """Packages that cost seconds or megabytes, and the modules that may import them."""

@@ -6,7 +6,10 @@
     safetensors.py  header check; nothing is loaded
     store.py        the exports folder: keys, find, verify, commit
     report.py       the parity report
+    candidates.py   engines and precisions, and which of them this machine can run
     export.py       find or make an export (parent side)
+    derive.py       the same for other precisions and engines, from the fp32 export
+    derive_child.py the work of that; needs no torch
     process.py      the child process: deadline, limits, errors
     child.py        the child, first half: the only part that needs torch
     compare.py      the child, second half: answers with ONNX Runtime
@@ -30,6 +33,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from registry.export.candidates import (
+        CANDIDATES,
+        Candidate,
+        usable_candidates,
+        why_unusable,
+    )
+    from registry.export.derive import DEFAULT_LOSSY_TOLERANCE, DEFAULT_MIN_AGREEMENT
     from registry.export.export import DEFAULT_TIMEOUT_S, DEFAULT_TOLERANCE, export_model
     from registry.export.lengths import max_tokens
     from registry.export.report import ParityReport
@@ -45,6 +55,10 @@ if TYPE_CHECKING:
     from registry.export.torch_model import load_torch_model, model_inputs
 
 _PUBLIC = {
+    "CANDIDATES": "candidates",
+    "Candidate": "candidates",
+    "DEFAULT_LOSSY_TOLERANCE": "derive",
+    "DEFAULT_MIN_AGREEMENT": "derive",
     "DEFAULT_TIMEOUT_S": "export",
     "DEFAULT_TOLERANCE": "export",
     "Export": "store",
@@ -66,12 +80,18 @@ _PUBLIC = {
     "read_source": "source",
     "task_in": "tasks",
     "task_of": "tasks",
+    "usable_candidates": "candidates",
+    "why_unusable": "candidates",
 }
 
 __all__ = [
+    "CANDIDATES",
+    "DEFAULT_LOSSY_TOLERANCE",
+    "DEFAULT_MIN_AGREEMENT",
     "DEFAULT_TIMEOUT_S",
     "DEFAULT_TOLERANCE",
     "TASKS",
+    "Candidate",
     "Export",
     "ModelSource",
     "ParityReport",
@@ -90,6 +110,8 @@ __all__ = [
     "read_source",
     "task_in",
     "task_of",
+    "usable_candidates",
+    "why_unusable",
 ]
 
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from registry.errors import ExportError, GateRefusedError, UsageError
+from registry.export.candidates import (
+    CANDIDATES,
+    DEFAULT_ENGINE,
+    DEFAULT_PRECISION,
+    Candidate,
+    find_candidate,
+)
+from registry.export.derive import DEFAULT_LOSSY_TOLERANCE, Gate, Recipe, derive, own_samples
+from registry.export.limits import FILE_FLOOR_BYTES, MEMORY_FLOOR_BYTES, available_cores
 from registry.export.messages import ChildRequest
 from registry.export.process import run_child
 from registry.export.report import ParityReport
@@ -20,6 +28,7 @@ from registry.export.store import (
     commit,
     discard,
     export_key,
+    find_export,
     find_refusal,
     is_intact,
     keep_refusal,
@@ -37,11 +46,9 @@ DEFAULT_TOLERANCE = 1e-4
 DEFAULT_TIMEOUT_S = 900.0
 """Longest that one export may take."""
 
-_PRECISION = "fp32"
-_ENGINE = "onnx"
-_MEMORY_FLOOR_BYTES = 12 * 2**30
+_PRECISION = DEFAULT_PRECISION
+_ENGINE = DEFAULT_ENGINE
 _MEMORY_PER_WEIGHT = 8
-_FILE_FLOOR_BYTES = 2**30
 _ADAPTER_TOOLS = ("peft",)
 _EXPORTER_TOOLS = ("onnxscript", "torch", "transformers")
 
@@ -52,22 +59,33 @@ def export_model(
     digest: str,
     exports_dir: Path,
     task: str | None = None,
-    tolerance: float = DEFAULT_TOLERANCE,
+    precision: str = DEFAULT_PRECISION,
+    engine: str = DEFAULT_ENGINE,
+    tolerance: float | None = None,
+    min_agreement: float | None = None,
+    samples: Path | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     force: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Export:
-    """Return the ONNX export of a model directory, making it if there is no valid one.
+    """Return an export of a model directory, making it if there is no valid one.
 
     An existing export is returned without importing torch. A new one appears complete or not at
-    all, also when several processes make it at the same time.
+    all, also when several processes make it at the same time. Other candidates than ONNX in fp32
+    are derived from that export, which is found or made first, and judged against it.
 
     Args:
         pulled_path: the snapshot, as `registry.pull` gives it.
         digest: its digest (SHA-256, hexadecimal), which addresses the export.
         exports_dir: the exports folder; made when missing.
         task: None takes what the architecture is for.
+        precision, engine: which candidate, see `registry.CANDIDATES`.
         tolerance: of the parity gate, on logits; for regression relative to outputs above 1.
+            None takes the candidate's own: `DEFAULT_TOLERANCE`, or `DEFAULT_LOSSY_TOLERANCE`.
+        min_agreement: of a lossy candidate, smallest share of labels that must agree with fp32;
+            None is `DEFAULT_MIN_AGREEMENT`.
+        samples: JSON lines of texts to calibrate and judge a derived export on, in place of the
+            artifact's own `samples.jsonl`.
         timeout_s: for the whole child process.
         force: export again even if there is one, or one was refused.
         progress: told of every stage, in words.
@@ -78,9 +96,38 @@ def export_model(
         ExportError: the model cannot be exported; other errors as in `read_source`.
         StorageError: the disk refuses.
     """
+    candidate = find_candidate(engine, precision)
+    say = progress or (lambda _text: None)
+    wanted = _check_tolerance(tolerance, candidate)
+    source = read_source(pulled_path, task)
+    if candidate == CANDIDATES[0]:
+        return _fp32(source, digest, exports_dir, wanted, timeout_s, force, say)
+    gate = Gate.of(candidate, wanted, min_agreement)
+    base = find_export(exports_dir, digest, source.task.name) or _fp32(
+        source, digest, exports_dir, DEFAULT_TOLERANCE, timeout_s, False, say
+    )
+    recipe = Recipe(candidate, base, gate, samples or own_samples(source.path), timeout_s)
+    return derive(recipe, exports_dir, force=force, progress=say)
+
+
+def _check_tolerance(tolerance: float | None, candidate: Candidate) -> float:
+    if tolerance is None:
+        return DEFAULT_LOSSY_TOLERANCE if candidate.lossy else DEFAULT_TOLERANCE
     if not (math.isfinite(tolerance) and tolerance > 0):
         raise UsageError(f"{tolerance} is no tolerance.", hint="For example --tolerance 1e-4.")
-    source = read_source(pulled_path, task)
+    return tolerance
+
+
+def _fp32(
+    source: ModelSource,
+    digest: str,
+    exports_dir: Path,
+    tolerance: float,
+    timeout_s: float,
+    force: bool,
+    say: Callable[[str], None],
+) -> Export:
+    """Return the export that all others are derived from; the only one that needs torch."""
     adapted = source.base is not None
     tools = tool_versions(_ADAPTER_TOOLS if adapted else ())
     key = export_key(
@@ -98,7 +145,7 @@ def export_model(
                 hint="Install runport[export], or export where it is installed.",
             )
         job = _Job(source, key, digest, exports_dir, tolerance, timeout_s, tools)
-        return job.make(progress or (lambda _text: None), replace=force)
+        return job.make(say, replace=force)
 
 
 def _existing(
@@ -163,7 +210,7 @@ class _Job:
             return commit(prepared, self.exports_dir, export, replace=replace)
 
     def _request(self, prepared: Path) -> ChildRequest:
-        threads = _cores()
+        threads = available_cores()
         weights_bytes = self.source.weights_bytes
         return ChildRequest(
             model_dir=str(self.source.path.absolute()),
@@ -171,9 +218,9 @@ class _Job:
             task=self.source.task.name,
             tolerance=self.tolerance,
             threads=threads,
-            memory_limit_bytes=_MEMORY_FLOOR_BYTES + _MEMORY_PER_WEIGHT * weights_bytes,
+            memory_limit_bytes=MEMORY_FLOOR_BYTES + _MEMORY_PER_WEIGHT * weights_bytes,
             cpu_limit_s=math.ceil(self.timeout_s) * threads + 1,
-            file_limit_bytes=_FILE_FLOOR_BYTES + 4 * weights_bytes,
+            file_limit_bytes=FILE_FLOOR_BYTES + 4 * weights_bytes,
             tools=self.tools,
         )
 
@@ -187,12 +234,6 @@ class _Job:
             engine=_ENGINE,
             report=report,
         )
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _refused(report: ParityReport, tolerance: float) -> GateRefusedError:

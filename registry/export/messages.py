@@ -35,6 +35,32 @@ class ChildRequest(msgspec.Struct, frozen=True, kw_only=True):
     tools: dict[str, str]
 
 
+class DeriveRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The first line of the stdin of a child that derives an export from another.
+
+    Attributes:
+        base_dir: the finished fp32 ONNX export.
+        output_dir: empty; the child writes the export's files into it.
+        engine, precision: which candidate.
+        tolerance, min_agreement: of the gate; `min_agreement` is None where only rounding differs.
+        samples: a file of JSON lines; None draws inputs.
+        threads, memory_limit_bytes, cpu_limit_s, file_limit_bytes, tools: as in `ChildRequest`.
+    """
+
+    base_dir: str
+    output_dir: str
+    engine: str
+    precision: str
+    tolerance: float
+    min_agreement: float | None
+    samples: str | None
+    threads: int
+    memory_limit_bytes: int
+    cpu_limit_s: int
+    file_limit_bytes: int
+    tools: dict[str, str]
+
+
 class Progress(msgspec.Struct, frozen=True, tag=True):
     """A stage has begun; `text` is for people."""
 

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from registry.export.comparison import Comparison
-from registry.export.messages import ChildRequest
+from registry.export.messages import ChildRequest, DeriveRequest
 from registry.export.report import ParityReport
 
 
 def verdict(
-    request: ChildRequest,
+    request: ChildRequest | DeriveRequest,
     comparison: Comparison,
     *,
     relative: bool,

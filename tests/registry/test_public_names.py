@@ -9,6 +9,7 @@ import registry
 
 NAMES = {
     "AmbiguousNameError", "ArtifactRef", "ArtifactVersion", "AuthError", "ConfigError",
+    "ConversionError",
     "Digest", "Export", "ExportError", "FileEntry", "GateRefusedError", "Hub",
     "IntegrityError", "InvalidReferenceError", "LocalRef", "NotFoundError", "OfflineError",
     "Promotion", "PulledVersion", "RegistryError", "RunportCallback", "Selection", "Settings",
@@ -19,6 +20,7 @@ NAMES = {
     "model_inputs", "open_hub", "open_session", "parse_reference", "promote", "pull",
     "read_source", "resolve", "rollback",
     "SentenceModules", "TASKS", "read_cross_encoder", "read_sentence_modules", "task_in", "task_of",
+    "CANDIDATES", "Candidate", "usable_candidates", "why_unusable",
 }  # fmt: skip
 
 
