@@ -8,7 +8,7 @@ from typing import Literal
 
 from registry.errors import ExportError, UsageError
 
-Form = Literal["text"]
+Form = Literal["text", "generation"]
 Agreement = Literal["label", "tokens", "span", "direction"]
 
 
@@ -20,7 +20,7 @@ class TaskSpec:
         name: Hugging Face's name of the task.
         auto_class: the transformers class that loads a model with the right head.
         architecture_suffix: how the architectures in `config.json` end that are for this task
-            unless another is named; empty when it is taken by name only.
+            unless another is named, or several such endings; empty when it is taken by name only.
         outputs: names of the outputs that the task's postprocessing reads; the graph has no others.
         agreement: what of two answers has to agree, see `registry.export.comparison`.
         form: how its models are called, see `registry.export.forms`.
@@ -34,7 +34,7 @@ class TaskSpec:
 
     name: str
     auto_class: str
-    architecture_suffix: str
+    architecture_suffix: str | tuple[str, ...]
     outputs: tuple[str, ...]
     agreement: Agreement
     form: Form = "text"
@@ -95,6 +95,16 @@ TASKS: Mapping[str, TaskSpec] = {
             agreement="tokens",
             per_token=True,
             compared_tokens=8,
+        ),
+        # Before the plain models: a GPT2LMHeadModel is one by its ending.
+        TaskSpec(
+            name="text-generation",
+            auto_class="AutoModelForCausalLM",
+            architecture_suffix=("ForCausalLM", "LMHeadModel"),
+            outputs=("logits",),
+            agreement="tokens",
+            form="generation",
+            inputs=("input_ids",),
         ),
         _encoder("feature-extraction", "Model"),
         _encoder("sentence-similarity"),
