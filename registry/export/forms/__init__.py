@@ -14,7 +14,7 @@ from registry.export.channel import Emit
 from registry.export.messages import ChildRequest, Success
 from registry.export.source import ModelSource
 
-_MODULES = {"text": "text"}
+_MODULES = {"generation": "generation", "text": "text"}
 
 
 class Form(Protocol):
