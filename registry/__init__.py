@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from registry.export import TASKS as TASKS
     from registry.export import Candidate as Candidate
     from registry.export import Export as Export
+    from registry.export import OpenVinoModel as OpenVinoModel
     from registry.export import SentenceModules as SentenceModules
     from registry.export import export_model as export_model
     from registry.export import find_export as find_export
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from registry.export import load_torch_model as load_torch_model
     from registry.export import max_tokens as max_tokens
     from registry.export import model_inputs as model_inputs
+    from registry.export import open_openvino as open_openvino
     from registry.export import open_session as open_session
     from registry.export import read_cross_encoder as read_cross_encoder
     from registry.export import read_sentence_modules as read_sentence_modules
@@ -105,6 +107,8 @@ _HOMES = {
     "load_torch_model": "registry.export",
     "max_tokens": "registry.export",
     "model_inputs": "registry.export",
+    "OpenVinoModel": "registry.export",
+    "open_openvino": "registry.export",
     "open_session": "registry.export",
     "read_cross_encoder": "registry.export",
     "read_sentence_modules": "registry.export",

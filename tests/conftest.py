@@ -21,3 +21,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_export(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Export:
     """The export of `tiny_model`, in an exports folder of its own; do not change it."""
     return export_directory(tiny_model, tmp_path_factory.mktemp("exports"))
+
+
+@pytest.fixture(scope="session")
+def tiny_openvino(tiny_model: Path, tiny_export: Export) -> Export:
+    """The export of `tiny_model` for OpenVINO in fp32, beside `tiny_export`; do not change it."""
+    return export_directory(tiny_model, tiny_export.path.parent, engine="openvino")

@@ -22,6 +22,7 @@
     comparison.py   differences and agreement, by task
     verdict.py      the report of a comparison
     sentence.py     what sentence-transformers does around a model
+    openvino_model.py  OpenVINO's own files and compiled model, likewise
     session.py      the ONNX Runtime session, the same here and in serving
 
 Importing this package imports none of them: names are loaded on use.
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from registry.export.derive import DEFAULT_LOSSY_TOLERANCE, DEFAULT_MIN_AGREEMENT
     from registry.export.export import DEFAULT_TIMEOUT_S, DEFAULT_TOLERANCE, export_model
     from registry.export.lengths import max_tokens
+    from registry.export.openvino_model import OpenVinoModel, open_openvino
     from registry.export.report import ParityReport
     from registry.export.sentence import (
         SentenceModules,
@@ -63,6 +65,7 @@ _PUBLIC = {
     "DEFAULT_TOLERANCE": "export",
     "Export": "store",
     "ModelSource": "source",
+    "OpenVinoModel": "openvino_model",
     "ParityReport": "report",
     "Refusal": "store",
     "SentenceModules": "sentence",
@@ -74,6 +77,7 @@ _PUBLIC = {
     "load_torch_model": "torch_model",
     "max_tokens": "lengths",
     "model_inputs": "torch_model",
+    "open_openvino": "openvino_model",
     "open_session": "session",
     "read_cross_encoder": "sentence",
     "read_sentence_modules": "sentence",
@@ -94,6 +98,7 @@ __all__ = [
     "Candidate",
     "Export",
     "ModelSource",
+    "OpenVinoModel",
     "ParityReport",
     "Refusal",
     "SentenceModules",
@@ -104,6 +109,7 @@ __all__ = [
     "load_torch_model",
     "max_tokens",
     "model_inputs",
+    "open_openvino",
     "open_session",
     "read_cross_encoder",
     "read_sentence_modules",

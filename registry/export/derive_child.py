@@ -120,11 +120,10 @@ def _open(request: DeriveRequest) -> Run:
     directory = Path(request.output_dir)
     if request.engine == "onnx":
         return _open_onnx(directory, request.threads)
-    from registry.export.openvino_model import compile_openvino, run_request
+    from registry.export.openvino_model import open_openvino
 
-    compiled = compile_openvino(directory, request.precision, threads=request.threads)
-    asked = compiled.create_infer_request()
-    return lambda batch: run_request(asked, compiled, batch)
+    model = open_openvino(directory, request.precision, threads=request.threads)
+    return lambda batch: model.run(model.requests[0], batch)
 
 
 def _open_onnx(directory: Path, threads: int) -> Run:

@@ -38,16 +38,40 @@ def write_ir(model_file: Path, directory: Path) -> None:
     openvino.serialize(model, str(directory / GRAPH_FILE), str(directory / WEIGHTS_FILE))
 
 
-def compile_openvino(
-    directory: Path, precision: str, *, threads: int, streams: int = 1
-) -> openvino.CompiledModel:
+class OpenVinoModel:
+    """A compiled model and the infer requests that share its weights.
+
+    Args:
+        compiled: for the CPU.
+        requests: as many infer requests as runs at once.
+    """
+
+    def __init__(self, compiled: openvino.CompiledModel, requests: int) -> None:
+        self.requests: tuple[Any, ...] = tuple(
+            compiled.create_infer_request() for _ in range(requests)
+        )
+        self.input_names: tuple[str, ...] = tuple(value.get_any_name() for value in compiled.inputs)
+        self._outputs = {value.get_any_name(): value for value in compiled.outputs}
+
+    def run(self, request: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Run one of `requests`, which nobody else may use meanwhile; return outputs by name.
+
+        The arrays are copied out of the request's memory.
+        """
+        found = request.infer(dict(batch), share_inputs=True, share_outputs=False)
+        return {name: found[value] for name, value in self._outputs.items()}
+
+
+def open_openvino(
+    directory: Path, precision: str, *, threads: int, callers: int = 1
+) -> OpenVinoModel:
     """Compile the IR in `directory` for the CPU.
 
     Args:
         directory: one of our exports.
         precision: as the export says: `fp32`, `bf16` or `int8`.
         threads: cores for one run.
-        streams: runs at once; each has its own threads.
+        callers: runs at once; each has a stream with threads of its own.
 
     Raises:
         UnavailableError: OpenVINO is not installed.
@@ -55,33 +79,20 @@ def compile_openvino(
     """
     core = _core()
     settings = {
-        "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
-        "NUM_STREAMS": str(streams),
-        "INFERENCE_NUM_THREADS": threads * streams,
+        "NUM_STREAMS": str(callers),
+        "INFERENCE_NUM_THREADS": threads * callers,
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
         # Cores are shared with tokenising, HTTP and other models.
         "ENABLE_CPU_PINNING": False,
     }
     try:
         model = core.read_model(str(directory / GRAPH_FILE), str(directory / WEIGHTS_FILE))
-        return core.compile_model(model, "CPU", settings)
+        return OpenVinoModel(core.compile_model(model, "CPU", settings), callers)
     except Exception as error:
         raise IntegrityError(
             f"OpenVINO cannot load {GRAPH_FILE}: {_first_line(error)}",
             hint="Export again with --force.",
         ) from error
-
-
-def run_request(request: Any, compiled: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Run one infer request; return outputs by name, copied out of the request's memory.
-
-    Args:
-        request: of `compiled`; nobody else may use it meanwhile.
-        compiled: names the outputs.
-        batch: arrays by input name.
-    """
-    found = request.infer(dict(batch), share_inputs=True, share_outputs=False)
-    return {output.get_any_name(): found[output] for output in compiled.outputs}
 
 
 def _core() -> Any:

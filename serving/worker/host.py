@@ -63,11 +63,19 @@ def open_model(plan: WorkerPlan) -> tuple[Task, Engine]:
         from serving.engines.onnx import open_onnx
 
         return task, open_onnx(directory, threads=plan.engine_threads)
+    if plan.engine == "openvino":
+        from serving.engines.openvino import open_openvino_engine
+
+        return task, open_openvino_engine(
+            directory, threads=plan.engine_threads, callers=plan.limits.slots
+        )
     if plan.engine == "torch":
         from serving.engines.torch import open_torch
 
         return task, open_torch(directory, task=task.name, threads=plan.engine_threads)
-    raise LoadError(f"There is no engine {plan.engine!r}.", hint="Engines are onnx and torch.")
+    raise LoadError(
+        f"There is no engine {plan.engine!r}.", hint="Engines are onnx, openvino and torch."
+    )
 
 
 class WorkerHost:

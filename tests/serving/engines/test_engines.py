@@ -1,4 +1,4 @@
-"""One suite for the seam, run on both engines; then what each adds."""
+"""One suite for the seam, run on every engine; then what each adds."""
 
 import shutil
 import threading
@@ -8,20 +8,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from registry import Export, UnsafeContentError
+from registry import Export, IntegrityError, UnsafeContentError
 from serving.engines.onnx import open_onnx
+from serving.engines.openvino import open_openvino_engine
 from serving.engines.protocol import Engine
 from serving.engines.torch import open_torch
 from serving.errors import InferenceError, LoadError
 
 
-@pytest.fixture(params=["onnx", "torch"])
+@pytest.fixture(params=["onnx", "openvino", "torch"])
 def engine(
-    request: pytest.FixtureRequest, tiny_model: Path, tiny_export: Export
+    request: pytest.FixtureRequest,
+    tiny_model: Path,
+    tiny_export: Export,
+    tiny_openvino: Export,
 ) -> Iterator[Engine]:
     opened: Engine
     if request.param == "onnx":
         opened = open_onnx(tiny_export.path, threads=1)
+    elif request.param == "openvino":
+        opened = open_openvino_engine(tiny_openvino.path, threads=1, callers=2)
     else:
         opened = open_torch(tiny_model, task="text-classification", threads=1)
     assert opened.name == request.param
@@ -46,15 +52,16 @@ def test_any_shape(engine: Engine, rows: int, tokens: int) -> None:
     assert outputs["logits"].dtype == np.float32
 
 
-def test_both_engines_agree(tiny_model: Path, tiny_export: Export) -> None:
+def test_the_engines_agree(tiny_model: Path, tiny_export: Export, tiny_openvino: Export) -> None:
     onnx = open_onnx(tiny_export.path, threads=1)
+    openvino = open_openvino_engine(tiny_openvino.path, threads=1, callers=1)
     torch = open_torch(tiny_model, task="text-classification", threads=1)
-    assert onnx.input_names == torch.input_names
+    assert onnx.input_names == torch.input_names == openvino.input_names
     feeds = batch(6, 40)
     feeds["attention_mask"][2, 17:] = 0
-    np.testing.assert_allclose(
-        onnx.run(feeds)["logits"], torch.run(feeds)["logits"], atol=1e-4, rtol=0
-    )
+    expected = torch.run(feeds)["logits"]
+    for engine in (onnx, openvino):
+        np.testing.assert_allclose(engine.run(feeds)["logits"], expected, atol=1e-4, rtol=0)
 
 
 def test_what_the_model_does_not_take_is_left_out(engine: Engine) -> None:
@@ -113,6 +120,25 @@ def test_onnx_runs_only_exports(tiny_export: Export, tmp_path: Path, name: str) 
     (directory / name).unlink()
     with pytest.raises(LoadError, match=name.replace(".", r"\.")):
         open_onnx(directory, threads=1)
+
+
+@pytest.mark.parametrize("name", ["openvino.xml", "export.json"])
+def test_openvino_runs_only_exports(tiny_openvino: Export, tmp_path: Path, name: str) -> None:
+    directory = shutil.copytree(tiny_openvino.path, tmp_path / "export")
+    (directory / name).unlink()
+    with pytest.raises(LoadError, match=name.replace(".", r"\.")):
+        open_openvino_engine(directory, threads=1, callers=1)
+
+
+def test_openvino_weights_that_are_too_short_are_an_error(
+    tiny_openvino: Export, tmp_path: Path
+) -> None:
+    directory = shutil.copytree(tiny_openvino.path, tmp_path / "export")
+    weights = directory / "openvino.weights"
+    weights.chmod(0o600)
+    weights.write_bytes(weights.read_bytes()[:5_000])
+    with pytest.raises(IntegrityError, match="openvino"):
+        open_openvino_engine(directory, threads=1, callers=1)
 
 
 class Canary:
