@@ -33,7 +33,6 @@ def export_graph(
         ExportError: the exporter cannot trace or convert this model.
     """
     import torch
-    from transformers.exporters import OnnxConfig, OnnxExporter
 
     sizes = {
         "batch": torch.export.Dim("batch", min=1, max=MAX_BATCH_ROWS),
@@ -44,10 +43,26 @@ def export_graph(
     examples = {name: torch.ones(shape, dtype=torch.int64) for name in input_names}
     if "token_type_ids" in examples:
         examples["token_type_ids"].zero_()
+    graph = trace(model, examples, dict.fromkeys(input_names, axes))
+    _keep_outputs(graph, spec.outputs)
+    return graph
+
+
+def trace(model: Any, examples: dict[str, Any], shapes: dict[str, Any]) -> onnx_ir.Model:
+    """Return the graph of a model, or of a module around one.
+
+    Args:
+        model: in eval mode, float32.
+        examples: its keyword arguments; no size that varies is 0 or 1.
+        shapes: of each argument, axis number -> `torch.export.Dim` of the axes that vary.
+
+    Raises:
+        ExportError: the exporter cannot trace or convert this model.
+    """
+    from transformers.exporters import OnnxConfig, OnnxExporter
+
     try:
-        exported = OnnxExporter().export(
-            model, examples, OnnxConfig(dynamic_shapes=dict.fromkeys(input_names, axes))
-        )
+        exported = OnnxExporter().export(model, examples, OnnxConfig(dynamic_shapes=shapes))
     # torch.export and the converter raise dozens of types.
     except Exception as error:
         first = (str(error).strip().splitlines() or ["no message"])[0][:300]
@@ -56,7 +71,6 @@ def export_graph(
             hint="Serve it with torch (`registry serve --engine torch`).",
         ) from error
     graph: onnx_ir.Model = exported.program
-    _keep_outputs(graph, spec.outputs)
     return graph
 
 

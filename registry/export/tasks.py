@@ -8,7 +8,7 @@ from typing import Literal
 
 from registry.errors import ExportError, UsageError
 
-Form = Literal["text", "generation"]
+Form = Literal["text", "generation", "seq2seq"]
 Agreement = Literal["label", "tokens", "span", "direction"]
 
 
@@ -67,6 +67,19 @@ def _encoder(name: str, architecture_suffix: str = "") -> TaskSpec:
     )
 
 
+def _rewriter(name: str, *architectures: str) -> TaskSpec:
+    return TaskSpec(
+        name=name,
+        auto_class="AutoModelForSeq2SeqLM",
+        architecture_suffix=architectures,
+        outputs=("logits",),
+        agreement="tokens",
+        form="seq2seq",
+        inputs=("input_ids", "attention_mask"),
+        per_token=True,
+    )
+
+
 TASKS: Mapping[str, TaskSpec] = {
     spec.name: spec
     for spec in (
@@ -96,6 +109,19 @@ TASKS: Mapping[str, TaskSpec] = {
             per_token=True,
             compared_tokens=8,
         ),
+        # Before the plain models: a MarianMTModel is one by its ending.
+        _rewriter(
+            "translation",
+            "MarianMTModel",
+            "MBartForConditionalGeneration",
+            "M2M100ForConditionalGeneration",
+        ),
+        _rewriter("summarization", "PegasusForConditionalGeneration"),
+        _rewriter(
+            "text2text-generation",
+            "T5ForConditionalGeneration",
+            "BartForConditionalGeneration",
+        ),
         # Before the plain models: a GPT2LMHeadModel is one by its ending.
         TaskSpec(
             name="text-generation",
@@ -118,14 +144,17 @@ TASKS: Mapping[str, TaskSpec] = {
 def task_of(config: Mapping[str, object]) -> str | None:
     """Return the name of the task that a `config.json` is for; None when there is none.
 
-    A sequence classifier that sentence-transformers saved as a cross-encoder ranks texts.
+    A sequence classifier that sentence-transformers saved as a cross-encoder ranks texts. A model
+    that rewrites texts, with parameters for summaries alone or for translations alone, does that.
     """
     names = _architectures(config)
     for spec in TASKS.values():
         suffix = spec.architecture_suffix
         if suffix and any(name.endswith(suffix) for name in names):
-            ranks = spec.name == "text-classification" and _is_cross_encoder(config)
-            return "text-ranking" if ranks else spec.name
+            if spec.name == "text-classification" and _is_cross_encoder(config):
+                return "text-ranking"
+            trained_for = _trained_for(config) if spec.form == "seq2seq" else None
+            return trained_for or spec.name
     return None
 
 
@@ -166,6 +195,21 @@ def choose_task(config: Mapping[str, object], wanted: str | None) -> TaskSpec:
 def _architectures(config: Mapping[str, object]) -> list[str]:
     names = config.get("architectures")
     return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _trained_for(config: Mapping[str, object]) -> str | None:
+    """Return the one task that `task_specific_params` has parameters for, if it is one.
+
+    Its keys are tasks, also with an ending: `summarization_cnn`, `translation_en_to_de`.
+    """
+    parameters = config.get("task_specific_params")
+    named = (
+        {str(key).partition("_")[0] for key in parameters}
+        if isinstance(parameters, Mapping)
+        else set()
+    )
+    known = named & {"summarization", "translation"}
+    return known.pop() if len(known) == 1 else None
 
 
 def _is_cross_encoder(config: Mapping[str, object]) -> bool:

@@ -14,7 +14,7 @@ from registry.export.channel import Emit
 from registry.export.messages import ChildRequest, Success
 from registry.export.source import ModelSource
 
-_MODULES = {"generation": "generation", "text": "text"}
+_MODULES = {"generation": "generation", "seq2seq": "seq2seq", "text": "text"}
 
 
 class Form(Protocol):
