@@ -18,6 +18,9 @@ _OFFSET_TYPES = frozenset(
 )
 # Their position ids begin after the padding id, so that many rows of the table are never used.
 
+_FIXED_PADDING = {"mpnet": 1}
+# Whatever the config says: MPNet's embeddings take 1 for the padding id.
+
 
 def max_tokens(
     config: Mapping[str, object],
@@ -48,7 +51,7 @@ def _positions(config: Mapping[str, object]) -> int | None:
         if limit is None:
             continue
         if config.get("model_type") in _OFFSET_TYPES:
-            padding = config.get("pad_token_id")
+            padding = _FIXED_PADDING.get(str(config.get("model_type")), config.get("pad_token_id"))
             limit -= (padding if isinstance(padding, int) else 1) + 1
         return limit if limit > 0 else None
     return None

@@ -13,6 +13,7 @@ from registry.export.lengths import DEFAULT_MAX_TOKENS, max_tokens
         ({"max_position_embeddings": 512}, {}, 512),
         ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, {}, 512),
         ({"model_type": "xlm-roberta", "max_position_embeddings": 514}, {}, 512),
+        ({"model_type": "mpnet", "max_position_embeddings": 514, "pad_token_id": 3}, {}, 512),
         ({"n_positions": 1024}, {}, 1024),
         ({}, {}, DEFAULT_MAX_TOKENS),
         ({"max_position_embeddings": -1}, {"model_max_length": "long"}, DEFAULT_MAX_TOKENS),
