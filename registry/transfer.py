@@ -157,6 +157,9 @@ class Transfer:
             IntegrityError: bytes stay wrong after being fetched again.
             UnavailableError: the server or the disk does not deliver.
         """
+        # The largest first: their hashing takes longest, and the small ones, which mostly wait
+        # for the disk, fit in beside it.
+        entries = sorted(entries, key=lambda entry: entry.size_bytes, reverse=True)
         self._tasks.extend(entries)
         self._outstanding = len(entries)
         count = min(self._limits.connections, max(1, sum(map(self._width, entries))))
@@ -327,6 +330,7 @@ class Transfer:
 
     def _finish(self, job: _Job) -> None:
         if job.followers:
+            job.partial.flush()
             found, sha256 = (follower.result() for follower in job.followers)
         else:
             found = _follow(job.partial, job.digest.algorithm)

@@ -26,13 +26,15 @@ from registry.versions import Digest
 BLOCK_BYTES = 1024 * 1024
 """What an interruption loses at most, per connection."""
 
+_READ_BYTES = 256 * 1024
+
 _counter = itertools.count()
 
 
 class Hasher(Protocol):
     """What `hashlib` and `xxhash` have in common."""
 
-    def update(self, data: bytes, /) -> object:
+    def update(self, data: bytes | memoryview, /) -> object:
         """Take in more bytes."""
 
     def hexdigest(self) -> str:
@@ -108,14 +110,27 @@ class Partial:
             BaseException: what `fail` was given, when the transfer gave up.
             StorageError: the disk refuses.
         """
+        # One buffer for all: memory that is new for every block has to be cleared for every block.
+        buffer = memoryview(bytearray(min(_READ_BYTES, self.size_bytes)))
         for index in range(len(self._done)):
-            with self._changed:
-                self._changed.wait_for(lambda i=index: self._done[i] or self._failure)  # type: ignore[misc]
-                if not self._done[index] and self._failure is not None:
-                    raise self._failure
+            self._await(index)
+            at = index * BLOCK_BYTES
+            end = at + block_length(self.size_bytes, index)
             with storage_errors(f"read {self.path.name}"):
-                length = block_length(self.size_bytes, index)
-                hasher.update(os.pread(self._descriptor, length, index * BLOCK_BYTES))
+                while at < end:
+                    count = os.preadv(self._descriptor, [buffer[: end - at]], at)
+                    if not count:
+                        raise OSError("the file is shorter than it was")
+                    hasher.update(buffer[:count])
+                    at += count
+
+    def _await(self, index: int) -> None:
+        if self._done[index]:
+            return
+        with self._changed:
+            self._changed.wait_for(lambda: self._done[index] or self._failure)
+            if not self._done[index] and self._failure is not None:
+                raise self._failure
 
     def fail(self, error: BaseException) -> None:
         """Wake whoever waits for blocks that will not come."""
@@ -129,6 +144,15 @@ class Partial:
             os.pwrite(self._descriptor, bytes(len(self._done)), self.size_bytes)
         self._done[:] = bytes(len(self._done))
         self._failure = None
+
+    def flush(self) -> None:
+        """Make the bytes that are here durable, while whoever follows still hashes them.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        with storage_errors(f"write {self.path.name}"):
+            os.fdatasync(self._descriptor)
 
     def seal(self) -> None:
         """Cut off the marks, make the bytes durable and read-only, and close the file."""
