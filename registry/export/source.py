@@ -95,7 +95,7 @@ def read_source(path: Path, task: str | None = None) -> ModelSource:
             f"{path} has no tokenizer.",
             hint="Give the Trainer `processing_class=tokenizer` so that it saves one.",
         )
-    _check_tokenizer(path / "tokenizer.json")
+    _check_tokenizer(path / "tokenizer.json", config)
     weight_files = _weight_files(path) if base is None else _adapted_files(base, config)
     sentence = read_sentence_modules(path) if spec.agreement == "direction" else None
     return ModelSource(
@@ -198,13 +198,29 @@ def _check_labels(config: Mapping[str, Any]) -> None:
         )
 
 
-def _check_tokenizer(path: Path) -> None:
-    """Raise if `tokenizer.json` is there and is not JSON with a model in it."""
+def _check_tokenizer(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise if `tokenizer.json` is there and has no model in it, or words that the model lacks."""
     document = _read_json(path, required=False)
-    if path.is_file() and not isinstance(document.get("model"), dict):
+    if not path.is_file():
+        return
+    model = document.get("model")
+    if not isinstance(model, dict):
         raise IntegrityError(
             "tokenizer.json has no tokenizer model in it.", hint="Log the tokenizer again."
         )
+    rows = config.get("vocab_size")
+    largest = _largest_id(model.get("vocab"))
+    if isinstance(rows, int) and largest >= rows:
+        raise ExportError(
+            f"The tokenizer numbers its words up to {largest}, but the model knows only {rows}.",
+            hint="It belongs to another model: log the one that this model was trained with.",
+        )
+
+
+def _largest_id(vocabulary: object) -> int:
+    if isinstance(vocabulary, Mapping):
+        return max((one for one in vocabulary.values() if isinstance(one, int)), default=-1)
+    return len(vocabulary) - 1 if isinstance(vocabulary, list) else -1
 
 
 def _weight_files(path: Path) -> tuple[str, ...]:

@@ -101,6 +101,7 @@ BAD: list[tuple[str, Damage, type[RegistryError], str]] = [
     ("no tokenizer", remove("tokenizer.json"), ExportError, "no tokenizer"),
     ("tokenizer no json", write("tokenizer.json", b"\x80\x04"), IntegrityError, "tokenizer.json"),
     ("empty tokenizer", write("tokenizer.json", b"{}"), IntegrityError, "tokenizer.json"),
+    ("another tokenizer", edit("config.json", vocab_size=50), ExportError, "only 50"),
     ("no weights", remove("model.safetensors"), NotFoundError, "no weights"),
     ("a pickle", only_a_pickle, UnsafeContentError, "pickle"),
     (
