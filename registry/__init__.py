@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from registry.export import Export as Export
     from registry.export import OpenVinoModel as OpenVinoModel
     from registry.export import SentenceModules as SentenceModules
+    from registry.export import check_export as check_export
     from registry.export import export_model as export_model
+    from registry.export import find_candidate as find_candidate
     from registry.export import find_export as find_export
     from registry.export import find_refusal as find_refusal
     from registry.export import load_torch_model as load_torch_model
@@ -101,7 +103,9 @@ _HOMES = {
     "Selection": "registry.content",
     "Settings": "registry.config",
     "diff": "registry.diff",
+    "check_export": "registry.export",
     "export_model": "registry.export",
+    "find_candidate": "registry.export",
     "find_export": "registry.export",
     "find_refusal": "registry.export",
     "load_torch_model": "registry.export",

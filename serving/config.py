@@ -91,7 +91,8 @@ class ServeConfig:
         deployments: pairs of deployment name and reference, in the order given.
         host, port: where to listen; port 0 takes a free one.
         tasks: deployment name -> task, where it is not what the version itself says.
-        engine: `auto`, `onnx` or `torch`.
+        engine: `auto`, `onnx`, `openvino` or `torch`.
+        precision: `auto` (fp32), or one of the engine's.
         engine_threads: threads inside the engine for one batch.
         core: batching and queue of each worker.
         http: limits of requests.
@@ -116,6 +117,7 @@ class ServeConfig:
     port: int = 8000
     tasks: Mapping[str, str] = field(default_factory=dict)
     engine: str = "auto"
+    precision: str = "auto"
     engine_threads: int = 1
     core: CoreLimits = field(default_factory=CoreLimits)
     http: HttpLimits = field(default_factory=HttpLimits)

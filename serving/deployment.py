@@ -181,6 +181,7 @@ class Deployment:
             "version": version.pinned_name if version else None,
             "digest": version.digest if version else None,
             "engine": version.engine if version else None,
+            "precision": version.precision if version else None,
             "reason": version.reason if version else None,
             "task": version.task if version else None,
             "followed": self.followed,

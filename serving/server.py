@@ -221,6 +221,7 @@ class _Server:
             reference,
             task=task,
             engine=self._config.engine,
+            precision=self._config.precision,
             environment=self._config.environment,
             timeout_s=self._config.prepare_timeout_s,
         )
@@ -250,6 +251,7 @@ class _Server:
                 task=version.task,
                 facts={
                     "engine_reason": version.reason,
+                    "precision": version.precision,
                     "slots": core.slots,
                     "engine_threads": self._config.engine_threads,
                     "max_batch_tokens": core.max_batch_tokens,

@@ -5,6 +5,7 @@
     lengths.py      the longest input a model takes
     safetensors.py  header check; nothing is loaded
     store.py        the exports folder: keys, find, verify, commit
+    received.py     an export from elsewhere, checked (onnx_content, trial_child) before it serves
     report.py       the parity report
     candidates.py   engines and precisions, and which of them this machine can run
     export.py       find or make an export (parent side)
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from registry.export.candidates import (
         CANDIDATES,
         Candidate,
+        find_candidate,
         usable_candidates,
         why_unusable,
     )
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from registry.export.export import DEFAULT_TIMEOUT_S, DEFAULT_TOLERANCE, export_model
     from registry.export.lengths import max_tokens
     from registry.export.openvino_model import OpenVinoModel, open_openvino
+    from registry.export.received import check_export
     from registry.export.report import ParityReport
     from registry.export.sentence import (
         SentenceModules,
@@ -70,7 +73,9 @@ _PUBLIC = {
     "Refusal": "store",
     "SentenceModules": "sentence",
     "TASKS": "tasks",
+    "check_export": "received",
     "export_model": "export",
+    "find_candidate": "candidates",
     "find_export": "store",
     "find_refusal": "store",
     "list_records": "store",
@@ -102,7 +107,9 @@ __all__ = [
     "ParityReport",
     "Refusal",
     "SentenceModules",
+    "check_export",
     "export_model",
+    "find_candidate",
     "find_export",
     "find_refusal",
     "list_records",

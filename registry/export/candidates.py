@@ -13,6 +13,7 @@ from registry.errors import UsageError
 
 DEFAULT_ENGINE = "onnx"
 DEFAULT_PRECISION = "fp32"
+ANY = "auto"
 
 _X86 = ("x86_64", "amd64")
 _CPU_FACTS = Path("/proc/cpuinfo")
@@ -67,25 +68,27 @@ CANDIDATES: tuple[Candidate, ...] = (
     ),
     Candidate(
         "openvino", "int8",
-        extra="openvino", run_modules=("openvino",), make_modules=("onnx",), lossy=True,
-        cpu_flags=_DOT_PRODUCT,
+        extra="openvino", run_modules=("openvino",), make_modules=("onnx",),
+        # Scales are fixed, but what they round differs in the last bit with the batch's shape.
+        batch_invariant=False, lossy=True, cpu_flags=_DOT_PRODUCT,
     ),
 )  # fmt: skip
 """Every candidate there is; the first is the default."""
 
 
-def find_candidate(engine: str, precision: str) -> Candidate:
-    """Return the candidate of this engine and precision.
+def find_candidate(engine: str = ANY, precision: str = ANY) -> Candidate:
+    """Return the first candidate of this engine and precision.
 
     Raises:
         UsageError: there is none.
     """
     for candidate in CANDIDATES:
-        if (candidate.engine, candidate.precision) == (engine, precision):
+        if engine in (ANY, candidate.engine) and precision in (ANY, candidate.precision):
             return candidate
     known = ", ".join(f"--engine {one.engine} --precision {one.precision}" for one in CANDIDATES)
     raise UsageError(
-        f"There is no precision {precision!r} of the engine {engine!r}.", hint=f"Known: {known}."
+        f"There is no engine {engine!r} with the precision {precision!r}.",
+        hint=f"Known: {known}.",
     )
 
 

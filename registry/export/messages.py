@@ -61,6 +61,21 @@ class DeriveRequest(msgspec.Struct, frozen=True, kw_only=True):
     tools: dict[str, str]
 
 
+class TrialRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The first line of the stdin of a child that tries an export from elsewhere.
+
+    Attributes:
+        directory: the export.
+        threads, memory_limit_bytes, cpu_limit_s, file_limit_bytes: as in `ChildRequest`.
+    """
+
+    directory: str
+    threads: int
+    memory_limit_bytes: int
+    cpu_limit_s: int
+    file_limit_bytes: int
+
+
 class Progress(msgspec.Struct, frozen=True, tag=True):
     """A stage has begun; `text` is for people."""
 

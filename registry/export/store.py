@@ -228,9 +228,14 @@ def list_records(exports_dir: Path, digest: str) -> list[Export | Refusal]:
     return [record for record in found if record.digest == digest]
 
 
+def read_record(directory: Path) -> Export | None:
+    """Return what the record in `directory` says, wherever that folder came from, or None."""
+    return _decode(directory / RECORD, directory, Export)
+
+
 def read_export(directory: Path) -> Export | None:
     """Return the record of the export in `directory`, or None when there is no readable one."""
-    export = _decode(directory / RECORD, directory, Export)
+    export = read_record(directory)
     return export if export is not None and export.key == directory.name else None
 
 

@@ -46,12 +46,13 @@ def prepare(
     settings: registry.Settings,
     server_pid: int,
     task: str | None = None,
+    precision: str = "auto",
 ) -> Prepared:
     """Resolve, pull and export `reference`, and choose its engine.
 
     Args:
         reference: what to serve.
-        engine: as in `choose_engine`.
+        engine, precision: as in `choose_engine`.
         settings: cache and W&B server.
         server_pid: the process that serves it; what it needs stays in the cache while it lives.
         task: what it shall answer; None takes what its metadata or its architecture says.
@@ -65,6 +66,7 @@ def prepare(
         snapshot.path,
         snapshot.digest,
         wanted=engine,
+        precision=precision,
         exports_dir=settings.cache_dir / "exports",
         task=task or snapshot.task,
     )
@@ -75,6 +77,7 @@ def prepare(
         directory=str(choice.directory),
         task=choice.task,
         engine=choice.engine,
+        precision=choice.precision,
         reason=choice.reason,
         followed=snapshot.followed,
         known_at=snapshot.known_at,
@@ -134,11 +137,15 @@ def _pull(reference: str, settings: registry.Settings) -> registry.PulledVersion
             raise error from None
 
 
-def _report(reference: str, engine: str, task: str | None, server_pid: int) -> Report:
+def _report(arguments: argparse.Namespace) -> Report:
     try:
-        settings = registry.Settings.from_environment()
         prepared = prepare(
-            reference, engine=engine, task=task, settings=settings, server_pid=server_pid
+            arguments.reference,
+            engine=arguments.engine,
+            precision=arguments.precision,
+            task=arguments.task,
+            settings=registry.Settings.from_environment(),
+            server_pid=arguments.parent,
         )
         return Report(prepared=prepared)
     except registry.RegistryError as error:
@@ -160,6 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="serving.prepare.child")
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--engine", default="auto")
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--task")
     parser.add_argument("reference")
     arguments = parser.parse_args()
@@ -167,7 +175,7 @@ def main() -> None:
     # An export takes all cores for seconds; requests to the live version go first.
     os.nice(NICENESS)
     with claim_stdout() as messages:
-        report = _report(arguments.reference, arguments.engine, arguments.task, arguments.parent)
+        report = _report(arguments)
         messages.write(msgspec.json.encode(report).decode())
     # Not a return: with its server away, the SDK's exit handlers can hang for minutes,
     # and all that matters has been said.

@@ -1,7 +1,8 @@
 """Which engine serves a folder, and why; the decision and nothing of how engines run.
 
 ONNX Runtime serves whatever has an export within tolerance. Without one, torch serves if it is
-installed, and says why. With neither there is an error that names both ways out.
+installed, and says why. With neither there is an error that names both ways out. Other engines and
+precisions serve only when they are asked for by name, and then nothing else does.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import registry
 EXPORT_FILE = "export.json"
 EXPORTER_MODULES = ("torch", "transformers", "onnxscript")
 TORCH_MODULES = ("torch", "transformers")
+AUTO = "auto"
+CHECKED = ".checked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,42 +25,53 @@ class Choice:
     """An engine for a version.
 
     Attributes:
-        engine: `onnx` or `torch`.
+        engine: `onnx`, `openvino` or `torch`.
         directory: what the worker loads.
         task: such as `text-classification`; empty lets the worker read it from the folder.
         reason: one sentence.
+        precision: such as `fp32`.
     """
 
     engine: str
     directory: Path
     task: str
     reason: str
+    precision: str = "fp32"
 
 
 def choose_engine(
-    snapshot: Path, digest: str, *, wanted: str, exports_dir: Path, task: str | None = None
+    snapshot: Path,
+    digest: str,
+    *,
+    wanted: str,
+    exports_dir: Path,
+    task: str | None = None,
+    precision: str = AUTO,
 ) -> Choice:
     """Choose the engine for the snapshot at `snapshot`; exports it when that is needed.
 
     Args:
         snapshot: folder with the model as it was logged, or an export.
         digest: of the snapshot, SHA-256.
-        wanted: `auto`, `onnx` or `torch`.
+        wanted: `auto`, `onnx`, `openvino` or `torch`.
         exports_dir: where exports are kept.
         task: what it shall answer; None takes what its architecture is for.
+        precision: as in `registry.CANDIDATES`; `auto` is the engine's first, fp32.
 
     Raises:
         RegistryError: no engine can serve it; the hint names the ways out.
     """
     if (snapshot / EXPORT_FILE).is_file():
-        if wanted == "torch":
-            raise registry.UnavailableError(
-                f"{snapshot.name} is an ONNX export and has no weights for torch.",
-                hint="Serve it with --engine onnx, or serve the version it was made from.",
-            )
-        return Choice("onnx", snapshot, "", "the folder is an export")
+        return _exported(snapshot, digest, exports_dir, wanted, precision)
     if wanted == "torch":
+        if precision not in (AUTO, "fp32"):
+            raise registry.UsageError(
+                f"torch serves fp32 only, not {precision}.", hint="Leave --precision out."
+            )
         return _torch(snapshot, task, "asked for with --engine torch")
+    candidate = registry.find_candidate(wanted, precision)
+    if candidate != registry.CANDIDATES[0]:
+        return _derived(snapshot, digest, exports_dir, task, candidate)
     refused = _why_not(EXPORTER_MODULES)
     try:
         return _onnx(snapshot, digest, exports_dir, task, may_export=not refused)
@@ -65,6 +79,55 @@ def choose_engine(
         if wanted == "onnx":
             raise
         return _torch(snapshot, task, f"no valid export: {error.message}")
+
+
+def _exported(folder: Path, digest: str, exports_dir: Path, wanted: str, precision: str) -> Choice:
+    """Serve a folder that is an export, after looking at what is in it."""
+    export = registry.check_export(folder, marks_dir=exports_dir / CHECKED, digest=digest)
+    if wanted not in (AUTO, export.engine) or precision not in (AUTO, export.precision):
+        asked = f"--engine {wanted} --precision {precision}"
+        raise registry.UnavailableError(
+            f"{folder.name} is an export as {export.engine} {export.precision}: {asked} cannot "
+            "serve it, and it has no weights for torch.",
+            hint=f"Serve it with --engine {export.engine}, or serve the version it was made from.",
+        )
+    _check_usable(registry.find_candidate(export.engine, export.precision))
+    return Choice(export.engine, folder, "", "the folder is an export", export.precision)
+
+
+def _derived(
+    snapshot: Path,
+    digest: str,
+    exports_dir: Path,
+    task: str | None,
+    candidate: registry.Candidate,
+) -> Choice:
+    """Serve what was asked for by name; there is no falling back to anything else."""
+    _check_usable(candidate)
+    wanted = registry.read_source(snapshot, task).task.name
+    engine, precision = candidate.engine, candidate.precision
+    found = registry.find_export(exports_dir, digest, wanted, precision, engine)
+    reason = "a valid export was in the cache"
+    if found is None:
+        found = registry.export_model(
+            snapshot,
+            digest=digest,
+            exports_dir=exports_dir,
+            task=wanted,
+            engine=engine,
+            precision=precision,
+        )
+        reason = f"asked for; agrees with fp32 within its budget ({found.report.reference})"
+    return Choice(engine, found.path, found.task, reason, precision)
+
+
+def _check_usable(candidate: registry.Candidate) -> None:
+    obstacle = registry.why_unusable(candidate)
+    if obstacle:
+        raise registry.UnavailableError(
+            f"{candidate.name} cannot run here: {obstacle}.",
+            hint="Leave --engine and --precision out to serve fp32 with ONNX Runtime.",
+        )
 
 
 def _onnx(

@@ -18,22 +18,28 @@ async def prepare_in_child(
     environment: Mapping[str, str],
     timeout_s: float,
     task: str | None = None,
+    precision: str = "auto",
 ) -> Prepared:
     """Resolve, pull and export `reference`, and choose its engine.
 
     Args:
         reference: what to serve.
-        engine: `auto`, `onnx` or `torch`.
+        engine: `auto`, `onnx`, `openvino` or `torch`.
         environment: of the child.
         timeout_s: for all of it.
         task: what it shall answer; None takes what the version itself says.
+        precision: as in `choose_engine`.
 
     Raises:
         PrepareError: it cannot be served; the message is the registry's own.
     """
     process = await start_child(
         "serving.prepare.child",
-        ["--engine", engine, *(["--task", task] if task else []), "--", reference],
+        [
+            *("--engine", engine, "--precision", precision),
+            *(["--task", task] if task else []),
+            *("--", reference),
+        ],
         environment,
     )
     try:

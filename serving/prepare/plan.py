@@ -18,13 +18,14 @@ class Prepared(msgspec.Struct, frozen=True):
         digest: SHA-256 of the snapshot, hexadecimal.
         directory: what the worker loads.
         task: such as `text-classification`.
-        engine: `onnx` or `torch`.
+        engine: `onnx`, `openvino` or `torch`.
         reason: why this engine.
         followed: whether the reference names an alias that may move.
         seconds: how long preparing took.
         lease: the file that keeps it in the cache while the server lives; empty if there is none.
         known_at: when the alias was last seen to point here (RFC 3339), if the server could not
             be asked now and the cache's word was taken; None when the server said so.
+        precision: of the weights and the arithmetic, such as `fp32`.
     """
 
     reference: str
@@ -38,6 +39,7 @@ class Prepared(msgspec.Struct, frozen=True):
     seconds: float = 0.0
     lease: str = ""
     known_at: str | None = None
+    precision: str = "fp32"
 
 
 class Refusal(msgspec.Struct, frozen=True):

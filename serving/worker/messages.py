@@ -94,7 +94,7 @@ class WorkerPlan(msgspec.Struct, frozen=True):
     Attributes:
         directory: folder with the model (an export, or a snapshot for torch).
         task: such as `text-classification`; empty lets the directory say.
-        engine: `onnx` or `torch`.
+        engine: `onnx`, `openvino` or `torch`.
         engine_threads: threads inside the engine for one batch.
         limits: see CoreLimits.
         warmup: whether to run sample inputs before the worker says that it is ready.

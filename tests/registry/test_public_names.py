@@ -21,7 +21,7 @@ NAMES = {
     "read_source", "resolve", "rollback",
     "SentenceModules", "TASKS", "read_cross_encoder", "read_sentence_modules", "task_in", "task_of",
     "CANDIDATES", "Candidate", "usable_candidates", "why_unusable",
-    "OpenVinoModel", "open_openvino",
+    "OpenVinoModel", "check_export", "find_candidate", "open_openvino",
 }  # fmt: skip
 
 

@@ -110,8 +110,10 @@ def test_the_child_tells_what_it_made(models: tuple[TinyModel, TinyModel], tmp_p
     assert not prepared.followed
     # A copy in the cache: what was hashed is what is loaded.
     assert Path(prepared.directory).is_relative_to(tmp_path / "cache")
+    (copy / "config.json").chmod(0o600)
     (copy / "config.json").write_text("{}", "utf-8")
-    assert in_child(str(copy), tmp_path / "cache").digest != prepared.digest
+    with pytest.raises(PrepareError, match="not those"):
+        in_child(str(copy), tmp_path / "cache")
 
 
 def test_the_child_tells_the_registry_s_own_error(tmp_path: Path) -> None:
