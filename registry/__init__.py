@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from registry.export import CANDIDATES as CANDIDATES
     from registry.export import TASKS as TASKS
     from registry.export import Candidate as Candidate
+    from registry.export import DenseLayer as DenseLayer
+    from registry.export import EncodedSource as EncodedSource
+    from registry.export import EncoderDecoder as EncoderDecoder
     from registry.export import Export as Export
     from registry.export import OpenVinoModel as OpenVinoModel
     from registry.export import SentenceModules as SentenceModules
@@ -48,16 +51,22 @@ if TYPE_CHECKING:
     from registry.export import find_candidate as find_candidate
     from registry.export import find_export as find_export
     from registry.export import find_refusal as find_refusal
+    from registry.export import generation_settings as generation_settings
+    from registry.export import load_encoder_decoder as load_encoder_decoder
     from registry.export import load_torch_model as load_torch_model
+    from registry.export import max_target_tokens as max_target_tokens
     from registry.export import max_tokens as max_tokens
     from registry.export import model_inputs as model_inputs
+    from registry.export import open_encoder_decoder as open_encoder_decoder
     from registry.export import open_openvino as open_openvino
     from registry.export import open_session as open_session
     from registry.export import read_cross_encoder as read_cross_encoder
     from registry.export import read_sentence_modules as read_sentence_modules
     from registry.export import read_source as read_source
+    from registry.export import read_tensors as read_tensors
     from registry.export import task_in as task_in
     from registry.export import task_of as task_of
+    from registry.export import translation_tasks as translation_tasks
     from registry.export import usable_candidates as usable_candidates
     from registry.export import why_unusable as why_unusable
     from registry.hub import Hub as Hub
@@ -77,6 +86,15 @@ if TYPE_CHECKING:
     from registry.reference import parse_reference as parse_reference
     from registry.selector import Version as Version
     from registry.store.claims import Lease as Lease
+    from registry.tuning import OBJECTIVES as OBJECTIVES
+    from registry.tuning import Tuning as Tuning
+    from registry.tuning import TuningLayout as TuningLayout
+    from registry.tuning import TuningRow as TuningRow
+    from registry.tuning import find_tuning as find_tuning
+    from registry.tuning import keep_tuning as keep_tuning
+    from registry.tuning import machine_facts as machine_facts
+    from registry.tuning import tuned_export as tuned_export
+    from registry.tuning import tuning_tools as tuning_tools
     from registry.verify import verify as verify
     from registry.versions import ArtifactVersion as ArtifactVersion
     from registry.versions import Digest as Digest
@@ -93,6 +111,7 @@ _HOMES = {
     "ArtifactVersion": "registry.versions",
     "CANDIDATES": "registry.export",
     "Candidate": "registry.export",
+    "DenseLayer": "registry.export",
     "Digest": "registry.versions",
     "Export": "registry.export",
     "Facts": "registry.push",
@@ -117,8 +136,16 @@ _HOMES = {
     "read_cross_encoder": "registry.export",
     "read_sentence_modules": "registry.export",
     "SentenceModules": "registry.export",
+    "EncodedSource": "registry.export",
+    "EncoderDecoder": "registry.export",
+    "generation_settings": "registry.export",
+    "load_encoder_decoder": "registry.export",
+    "max_target_tokens": "registry.export",
+    "open_encoder_decoder": "registry.export",
+    "translation_tasks": "registry.export",
     "TASKS": "registry.export",
     "read_source": "registry.export",
+    "read_tensors": "registry.export",
     "task_in": "registry.export",
     "task_of": "registry.export",
     "usable_candidates": "registry.export",
@@ -138,6 +165,15 @@ _HOMES = {
     "resolve": "registry.lookup",
     "rollback": "registry.promote",
     "verify": "registry.verify",
+    "OBJECTIVES": "registry.tuning",
+    "Tuning": "registry.tuning",
+    "TuningLayout": "registry.tuning",
+    "TuningRow": "registry.tuning",
+    "find_tuning": "registry.tuning",
+    "keep_tuning": "registry.tuning",
+    "machine_facts": "registry.tuning",
+    "tuned_export": "registry.tuning",
+    "tuning_tools": "registry.tuning",
     **dict.fromkeys(_ERRORS, "registry.errors"),
 }
 

@@ -22,6 +22,8 @@
     parity.py       inputs drawn over the vocabulary, batches of them
     comparison.py   differences and agreement, by task
     verdict.py      the report of a comparison
+    dense.py        the dense layers behind an embedding
+    seq2seq_*.py    models with encoder and decoder: settings, torch's half, running the graphs
     sentence.py     what sentence-transformers does around a model
     openvino_model.py  OpenVINO's own files and compiled model, likewise
     session.py      the ONNX Runtime session, the same here and in serving
@@ -42,17 +44,26 @@ if TYPE_CHECKING:
         usable_candidates,
         why_unusable,
     )
+    from registry.export.dense import DenseLayer
     from registry.export.derive import DEFAULT_LOSSY_TOLERANCE, DEFAULT_MIN_AGREEMENT
     from registry.export.export import DEFAULT_TIMEOUT_S, DEFAULT_TOLERANCE, export_model
     from registry.export.lengths import max_tokens
     from registry.export.openvino_model import OpenVinoModel, open_openvino
     from registry.export.received import check_export
     from registry.export.report import ParityReport
+    from registry.export.safetensors import read_tensors
     from registry.export.sentence import (
         SentenceModules,
         read_cross_encoder,
         read_sentence_modules,
     )
+    from registry.export.seq2seq_run import EncodedSource, EncoderDecoder, open_encoder_decoder
+    from registry.export.seq2seq_settings import (
+        generation_settings,
+        max_target_tokens,
+        translation_tasks,
+    )
+    from registry.export.seq2seq_torch import load_encoder_decoder
     from registry.export.session import open_session
     from registry.export.source import ModelSource, read_source
     from registry.export.store import Export, Refusal, find_export, find_refusal, list_records
@@ -66,6 +77,9 @@ _PUBLIC = {
     "DEFAULT_MIN_AGREEMENT": "derive",
     "DEFAULT_TIMEOUT_S": "export",
     "DEFAULT_TOLERANCE": "export",
+    "DenseLayer": "dense",
+    "EncodedSource": "seq2seq_run",
+    "EncoderDecoder": "seq2seq_run",
     "Export": "store",
     "ModelSource": "source",
     "OpenVinoModel": "openvino_model",
@@ -78,17 +92,23 @@ _PUBLIC = {
     "find_candidate": "candidates",
     "find_export": "store",
     "find_refusal": "store",
+    "generation_settings": "seq2seq_settings",
     "list_records": "store",
+    "load_encoder_decoder": "seq2seq_torch",
     "load_torch_model": "torch_model",
+    "max_target_tokens": "seq2seq_settings",
     "max_tokens": "lengths",
     "model_inputs": "torch_model",
+    "open_encoder_decoder": "seq2seq_run",
     "open_openvino": "openvino_model",
     "open_session": "session",
     "read_cross_encoder": "sentence",
     "read_sentence_modules": "sentence",
     "read_source": "source",
+    "read_tensors": "safetensors",
     "task_in": "tasks",
     "task_of": "tasks",
+    "translation_tasks": "seq2seq_settings",
     "usable_candidates": "candidates",
     "why_unusable": "candidates",
 }
@@ -101,6 +121,9 @@ __all__ = [
     "DEFAULT_TOLERANCE",
     "TASKS",
     "Candidate",
+    "DenseLayer",
+    "EncodedSource",
+    "EncoderDecoder",
     "Export",
     "ModelSource",
     "OpenVinoModel",
@@ -112,17 +135,23 @@ __all__ = [
     "find_candidate",
     "find_export",
     "find_refusal",
+    "generation_settings",
     "list_records",
+    "load_encoder_decoder",
     "load_torch_model",
+    "max_target_tokens",
     "max_tokens",
     "model_inputs",
+    "open_encoder_decoder",
     "open_openvino",
     "open_session",
     "read_cross_encoder",
     "read_sentence_modules",
     "read_source",
+    "read_tensors",
     "task_in",
     "task_of",
+    "translation_tasks",
     "usable_candidates",
     "why_unusable",
 ]

@@ -25,7 +25,7 @@ Run: TypeAlias = Callable[[Arrays], dict[str, Array]]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class EncodedSource:
     """What the encoder made of a batch of sources.
 
     Attributes:
@@ -38,7 +38,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Halves:
+class EncoderDecoder:
     """Encoder and decoder of one model; holds no state between calls.
 
     Attributes:
@@ -52,7 +52,7 @@ class Halves:
     heads: int
     head_size: int
 
-    def encode(self, sources: Sequence[Array], pad_id: int) -> Source:
+    def encode(self, sources: Sequence[Array], pad_id: int) -> EncodedSource:
         """Run the encoder on these rows of tokens, filled up on the right."""
         longest = max(len(one) for one in sources)
         ids = np.full((len(sources), longest), pad_id, dtype=np.int64)
@@ -60,7 +60,7 @@ class Halves:
         for row, one in enumerate(sources):
             ids[row, : len(one)] = one
             mask[row, : len(one)] = 1
-        return Source(mask, self.run_encoder({"input_ids": ids, "attention_mask": mask}))
+        return EncodedSource(mask, self.run_encoder({"input_ids": ids, "attention_mask": mask}))
 
     def empty_cache(self, rows: int) -> dict[str, Array]:
         """Return the cache of rows that have no token yet."""
@@ -72,7 +72,7 @@ class Halves:
         }
 
     def decode(
-        self, tokens: Array, mask: Array, source: Source, past: Arrays
+        self, tokens: Array, mask: Array, source: EncodedSource, past: Arrays
     ) -> tuple[Array, dict[str, Array]]:
         """Add one token to each row.
 
@@ -97,7 +97,7 @@ class Halves:
         return logits, {name.replace("present", "past", 1): part for name, part in outputs.items()}
 
 
-def open_halves(directory: Path, *, threads: int) -> Halves:
+def open_encoder_decoder(directory: Path, *, threads: int) -> EncoderDecoder:
     """Open the two graphs of an export with ONNX Runtime.
 
     Raises:
@@ -108,7 +108,7 @@ def open_halves(directory: Path, *, threads: int) -> Halves:
     shapes = {value.name: value.shape for value in decoder.get_inputs()}
     keys = [name for name in shapes if name.startswith("past_") and name.endswith("_key")]
     _, heads, _, head_size = shapes[keys[0]]
-    return Halves(_runner(encoder), _runner(decoder), len(keys), heads, head_size)
+    return EncoderDecoder(_runner(encoder), _runner(decoder), len(keys), heads, head_size)
 
 
 def _runner(session: onnxruntime.InferenceSession) -> Run:

@@ -19,9 +19,14 @@ NAMES = {
     "max_tokens",
     "model_inputs", "open_hub", "open_session", "parse_reference", "promote", "pull",
     "read_source", "resolve", "rollback",
+    "DenseLayer", "read_tensors",
     "SentenceModules", "TASKS", "read_cross_encoder", "read_sentence_modules", "task_in", "task_of",
     "CANDIDATES", "Candidate", "usable_candidates", "why_unusable",
     "OpenVinoModel", "check_export", "find_candidate", "open_openvino",
+    "EncodedSource", "EncoderDecoder", "generation_settings", "load_encoder_decoder",
+    "max_target_tokens", "open_encoder_decoder", "translation_tasks",
+    "OBJECTIVES", "Tuning", "TuningLayout", "TuningRow", "find_tuning",
+    "keep_tuning", "machine_facts", "tuned_export", "tuning_tools",
 }  # fmt: skip
 
 

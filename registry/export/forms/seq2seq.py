@@ -23,7 +23,12 @@ from registry.export.evidence import Evidence, read_evidence, write_evidence
 from registry.export.forms.text import draw, read_frame, read_samples
 from registry.export.messages import ChildRequest, Progress, Success
 from registry.export.parity import Answer, Encoded, plan_batches
-from registry.export.seq2seq_run import DECODER_FILE, ENCODER_FILE, Halves, open_halves
+from registry.export.seq2seq_run import (
+    DECODER_FILE,
+    ENCODER_FILE,
+    EncoderDecoder,
+    open_encoder_decoder,
+)
 from registry.export.seq2seq_settings import max_target_tokens
 from registry.export.source import ModelSource
 from registry.export.tasks import TASKS
@@ -177,12 +182,14 @@ def judge(directory: Path, emit: Emit) -> Success:
     evidence, inputs, reference = read_evidence(directory)
     emit(Progress(f"answering {len(inputs)} inputs with ONNX Runtime, alone and in batches"))
     started = time.perf_counter()
-    halves = open_halves(Path(evidence.request.output_dir), threads=evidence.request.threads)
-    alone = [_answers(halves, [one], evidence.pad_id)[0] for one in inputs]
+    graphs = open_encoder_decoder(
+        Path(evidence.request.output_dir), threads=evidence.request.threads
+    )
+    alone = [_answers(graphs, [one], evidence.pad_id)[0] for one in inputs]
     batched: list[tuple[int, Answer]] = []
     for indices in plan_batches([len(one["input_ids"]) for one in inputs]):
         rows = [inputs[index] for index in indices]
-        batched += zip(indices, _answers(halves, rows, evidence.pad_id), strict=True)
+        batched += zip(indices, _answers(graphs, rows, evidence.pad_id), strict=True)
     agreement = TASKS[evidence.request.task].agreement
     comparison = compare(reference, alone, batched, agreement, evidence.problem_type)
     return Success(
@@ -201,7 +208,7 @@ def judge(directory: Path, emit: Emit) -> Success:
     )
 
 
-def _answers(halves: Halves, rows: Sequence[Encoded], pad_id: int) -> list[Answer]:
+def _answers(graphs: EncoderDecoder, rows: Sequence[Encoded], pad_id: int) -> list[Answer]:
     """Feed the targets of these rows token by token; return the logits at the compared places."""
     longest = max(len(one["decoder_input_ids"]) for one in rows)
     starts = [longest - len(one["decoder_input_ids"]) for one in rows]
@@ -210,11 +217,11 @@ def _answers(halves: Halves, rows: Sequence[Encoded], pad_id: int) -> list[Answe
     for row, (one, start) in enumerate(zip(rows, starts, strict=True)):
         targets[row, start:] = one["decoder_input_ids"]
         mask[row, start:] = 1
-    source = halves.encode([one["input_ids"] for one in rows], pad_id)
-    past = halves.empty_cache(len(rows))
+    source = graphs.encode([one["input_ids"] for one in rows], pad_id)
+    past = graphs.empty_cache(len(rows))
     kept: list[list[np.ndarray[Any, Any]]] = [[] for _ in rows]
     for step in range(longest):
-        logits, past = halves.decode(targets[:, step], mask[:, : step + 1], source, past)
+        logits, past = graphs.decode(targets[:, step], mask[:, : step + 1], source, past)
         for row, (one, start) in enumerate(zip(rows, starts, strict=True)):
             if step - start in _places(one, logits.shape[-1]):
                 kept[row].append(logits[row].copy())
