@@ -22,6 +22,7 @@ from registry.backend.auth import is_loopback_host
 from registry.backend.parts import default_parts
 from registry.backend.service import Backend, open_backend
 from registry.backend.settings import BackendSettings
+from registry.backend.zero_copy import SendfileProtocol
 from registry.errors import RegistryError, UnavailableError, UsageError
 
 SERVER_FILE = "server.json"
@@ -95,6 +96,7 @@ def _signals_end_the_process_in_order() -> Iterator[None]:
 def _uvicorn(backend: Backend) -> uvicorn.Server:
     config = uvicorn.Config(
         create_app(backend),
+        http=SendfileProtocol,
         log_level="warning",
         access_log=False,
         lifespan="on",

@@ -18,6 +18,7 @@ from registry.backend.parts import Claims, RecordUpload
 from registry.backend.responses import AnyRequest, backend_of, path_parameter
 from registry.backend.service import Backend
 from registry.backend.streams import chunks_of, file_chunks, in_threads, parse_range
+from registry.backend.zero_copy import sender_of
 from registry.errors import AuthError
 
 
@@ -104,7 +105,7 @@ def send_blob(request: AnyRequest, path: Path, name: str, content_type: str | No
     if wanted:
         headers["Content-Range"] = f"bytes {start}-{start + length - 1}/{size_bytes}"
     return Stream(
-        file_chunks(path, start, length),
+        file_chunks(path, start, length, sender_of(request.scope)),
         status_code=206 if wanted else 200,
         headers=headers,
         media_type=content_type or mimetypes.guess_type(name)[0] or "application/octet-stream",

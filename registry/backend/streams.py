@@ -15,6 +15,7 @@ from litestar.exceptions import ClientException, HTTPException
 
 from registry.backend.blobs import CHUNK_BYTES
 from registry.backend.responses import AnyRequest
+from registry.backend.zero_copy import FileSender
 
 _T = TypeVar("_T")
 
@@ -79,10 +80,18 @@ def _inflate(body: bytes, limit_bytes: int) -> bytes:
     return inflated
 
 
-async def file_chunks(path: Path, start: int, length: int) -> AsyncIterator[bytes]:
-    """Yield `length` bytes of a file from `start`; reads happen in threads."""
+async def file_chunks(
+    path: Path, start: int, length: int, sender: FileSender | None = None
+) -> AsyncIterator[bytes]:
+    """Yield `length` bytes of a file from `start`; reads happen in threads.
+
+    What `sender` can send by itself, once the answer's head is sent, is not yielded.
+    """
     descriptor = await _opened(path)
     try:
+        if sender is not None and length >= CHUNK_BYTES:
+            sent = await sender.send(descriptor, start, length)
+            start, length = start + sent, length - sent
         while length > 0:
             wanted = min(CHUNK_BYTES, length)
             chunk = await asyncio.to_thread(os.pread, descriptor, wanted, start)
