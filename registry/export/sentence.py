@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from registry.errors import ExportError, IntegrityError
+from registry.export.dense import DenseLayer, copy_layers, dense_layer
 
 SENTENCE_FILE = "sentence_modules.json"
 """Ours, in an export: a `SentenceModules` as JSON."""
@@ -34,6 +35,7 @@ class SentenceModules(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         pooling: modes, in the order in which their vectors are joined: `cls`, `max`, `mean`,
             `mean_sqrt_len_tokens`, `weightedmean`, `lasttoken`.
+        dense: layers over what pooling made, in their order.
         normalize: whether the embedding is scaled to length 1.
         max_tokens: to which texts are cut; None leaves that to the model.
         lowercase: whether texts are lower-cased first.
@@ -43,6 +45,7 @@ class SentenceModules(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     pooling: tuple[str, ...] = ("mean",)
+    dense: tuple[DenseLayer, ...] = ()
     normalize: bool = False
     max_tokens: int | None = None
     lowercase: bool = False
@@ -84,17 +87,24 @@ def read_cross_encoder(path: Path) -> dict[str, str] | None:
     return {"activation_fn": str(saved.get("activation_fn") or "")}
 
 
-def write_sentence_modules(modules: SentenceModules, directory: Path) -> None:
-    """Write `SENTENCE_FILE` into `directory`."""
-    (directory / SENTENCE_FILE).write_bytes(msgspec.json.encode(modules))
+def write_sentence_modules(modules: SentenceModules, source: Path, directory: Path) -> None:
+    """Write `SENTENCE_FILE` into `directory`, and the dense layers of the model at `source`.
+
+    Raises:
+        ExportError: a dense layer has no safetensors.
+    """
+    dense = copy_layers(modules.dense, source, directory)
+    ours = msgspec.structs.replace(modules, dense=dense)
+    (directory / SENTENCE_FILE).write_bytes(msgspec.json.encode(ours))
 
 
 def _collect(path: Path, modules: list[tuple[str, str]]) -> SentenceModules:
     kinds = [kind for kind, _ in modules]
-    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+    behind = kinds[2:-1] if kinds[-1:] == ["Normalize"] else kinds[2:]
+    if kinds[:2] != ["Transformer", "Pooling"] or set(behind) - {"Dense"}:
         raise ExportError(
             f"The sentence-transformers modules {', '.join(kinds) or '(none)'} cannot be served.",
-            hint="Served are Transformer, Pooling and, after them, Normalize.",
+            hint="Served are Transformer, Pooling and, behind them, Dense and Normalize.",
         )
     if modules[0][1] not in ("", "."):
         raise ExportError(
@@ -104,10 +114,15 @@ def _collect(path: Path, modules: list[tuple[str, str]]) -> SentenceModules:
     pooling = _read(path / modules[1][1] / "config.json")
     transformer = _read(path / "sentence_bert_config.json", required=False)
     prompts = _read(path / _MODEL, required=False)
-    if not all(isinstance(one, dict) for one in (pooling, transformer, prompts)):
+    layers = [
+        (folder, _read(path / folder / "config.json")) for _, folder in modules[2:][: len(behind)]
+    ]
+    read = (pooling, transformer, prompts, *(config for _, config in layers))
+    if not all(isinstance(one, dict) for one in read):
         raise IntegrityError("A sentence-transformers file is no JSON object.")
     document = {
         "pooling": _pooling(pooling),
+        "dense": [dense_layer(folder, config) for folder, config in layers],
         "normalize": "Normalize" in kinds,
         "max_tokens": transformer.get("max_seq_length"),
         "lowercase": transformer.get("do_lower_case") or False,
@@ -145,7 +160,7 @@ def _pooling(config: Mapping[str, Any]) -> list[str]:
 
 def _convert(document: object, name: str) -> SentenceModules:
     try:
-        return msgspec.convert(document, SentenceModules)
+        return msgspec.convert(document, SentenceModules, from_attributes=True)
     except msgspec.ValidationError as error:
         raise IntegrityError(
             f"The sentence-transformers model is broken: {name}: {error}"

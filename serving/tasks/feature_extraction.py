@@ -10,6 +10,7 @@ from serving.errors import InvalidInputError
 from serving.tasks.directory import ModelDirectory
 from serving.tasks.parameters import check_known, choice, truth, whole_number
 from serving.tasks.pooling import POOLINGS, pool, unit
+from serving.tasks.projection import Projection, open_projection
 from serving.tasks.protocol import Array, Outputs, Row, Samples
 from serving.tasks.scores import finite
 from serving.tasks.text import SAMPLE_TEXTS, TextEncoder
@@ -38,22 +39,25 @@ class FeatureExtraction:
     Attributes:
         encoder: tokenises; does not cut.
         modules: of sentence-transformers; None for any other model.
+        projection: its dense layers.
     """
 
     encoder: TextEncoder
     modules: SentenceModules | None
+    projection: Projection
 
     @classmethod
     def open(cls, model: ModelDirectory) -> FeatureExtraction:
         """Open the task for a model directory.
 
         Raises:
-            LoadError: the tokenizer cannot be used.
+            LoadError: the tokenizer or the dense layers cannot be used.
             RegistryError: its sentence-transformers modules are broken or not known.
         """
         modules = read_sentence_modules(model.path)
         trained = modules.max_tokens if modules else None
-        return cls(TextEncoder.open(model, truncate=False, max_tokens=trained), modules)
+        encoder = TextEncoder.open(model, truncate=False, max_tokens=trained)
+        return cls(encoder, modules, open_projection(model.path, modules.dense if modules else ()))
 
     @property
     def name(self) -> str:
@@ -125,15 +129,25 @@ class FeatureExtraction:
         """
         states = finite(outputs[0][STATES])
         modes = self._modes(parameters)
-        size = whole_number(parameters, "dimensions", states.shape[-1])
+        size = whole_number(parameters, "dimensions", None)
         normalize = truth(parameters, "normalize", bool(self.modules and self.modules.normalize))
         if not modes:
             cut = states[:, :size]
             vectors: list[list[float]] = [(unit(one) if normalize else one).tolist() for one in cut]
             return vectors
-        embedding = pool(states, modes, prompt_tokens=rows[0].facts)[:size]
+        embedding = self.embedding(states, modes, prompt_tokens=rows[0].facts)[:size]
         vector: list[float] = (unit(embedding) if normalize else embedding).tolist()
         return vector
+
+    def embedding(self, states: Array, modes: Sequence[str], *, prompt_tokens: int = 0) -> Array:
+        """Return one vector for those of a text's tokens, before it is scaled.
+
+        Args:
+            states: shape (tokens, size).
+            modes: how to pool.
+            prompt_tokens: how many at the beginning are left out.
+        """
+        return self.projection.apply(pool(states, modes, prompt_tokens=prompt_tokens))
 
     def _modes(self, parameters: Mapping[str, object]) -> tuple[str, ...]:
         """Return how to pool; nothing for one vector per token."""

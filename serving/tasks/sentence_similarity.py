@@ -9,7 +9,7 @@ from serving.errors import InvalidInputError
 from serving.tasks.directory import ModelDirectory
 from serving.tasks.feature_extraction import STATES, FeatureExtraction
 from serving.tasks.parameters import check_known, texts
-from serving.tasks.pooling import pool, unit
+from serving.tasks.pooling import unit
 from serving.tasks.protocol import Array, Outputs, Row, Samples
 from serving.tasks.scores import finite
 from serving.tasks.text import SAMPLE_TEXTS
@@ -70,7 +70,8 @@ class SentenceSimilarity:
         modules = self.features.modules
         modes = modules.pooling if modules else ("mean",)
         return [
-            {_EMBEDDING: pool(one[STATES], modes)} for one in self.features.split(rows, outputs)
+            {_EMBEDDING: self.features.embedding(one[STATES], modes)}
+            for one in self.features.split(rows, outputs)
         ]
 
     def postprocess(

@@ -57,7 +57,7 @@ def convert(request: ChildRequest, source: ModelSource, emit: Emit) -> None:
         model.config.sentence_transformers = source.config["sentence_transformers"]
     model.config.to_json_file(output_dir / "config.json", use_diff=False)
     if source.sentence is not None:
-        write_sentence_modules(source.sentence, output_dir)
+        write_sentence_modules(source.sentence, source.path, output_dir)
     frame = read_frame(source, model, tokenizer)
     samples = read_samples(source, tokenizer, names)
     inputs = [*samples, *draw(source, frame)]

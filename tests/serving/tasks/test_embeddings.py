@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from registry import ExportError, IntegrityError, read_sentence_modules
-from serving.errors import InvalidInputError, NonFiniteOutputError
+from registry import DenseLayer, ExportError, IntegrityError, read_sentence_modules
+from serving.errors import InvalidInputError, LoadError, NonFiniteOutputError
 from serving.tasks.pooling import POOLINGS
+from serving.tasks.projection import open_projection
+from serving.tasks.sentence_similarity import SentenceSimilarity
 from tests.exports import export_directory
 from tests.models import tiny_head
 from tests.serving.task_models import TaskModels
@@ -68,6 +71,82 @@ def sentence(folder: Path) -> Served:
     export = export_directory(model, folder / "exports")
     assert export.max_tokens == 40
     return open_served(export, SentenceTransformer(str(model), device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def dense(folder: Path) -> Served:
+    """A model as sentence-transformers itself saves it, with two dense layers behind pooling."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import (
+        Dense,
+        Normalize,
+        Pooling,
+        Transformer,
+    )
+
+    model = tiny_head(folder / "dense-base", "BertModel", seed=4)
+    torch.manual_seed(4)
+    parts = [
+        Transformer(str(model), max_seq_length=40),
+        Pooling(32, "cls"),
+        Dense(32, 24),
+        Dense(24, 10, bias=False, activation_function=torch.nn.ReLU(), use_residual=True),
+        Normalize(),
+    ]
+    SentenceTransformer(modules=parts, device="cpu").save_pretrained(str(folder / "dense"))
+    export = export_directory(folder / "dense", folder / "exports")
+    return open_served(export, SentenceTransformer(str(folder / "dense"), device="cpu"))
+
+
+def test_dense_layers_equal_sentence_transformers(dense: Served) -> None:
+    texts = varied_texts(60)
+    expected = dense.reference.encode(texts)
+    assert expected.shape == (60, 10)
+    found = [dense.answer(text) for text in texts]
+    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+    similarity = SentenceSimilarity(dense.task)
+    (row, *rows) = similarity.preprocess(
+        {"source_sentence": texts[0], "sentences": texts[30:34]}, {}
+    )
+    outputs = dense.engine.run(similarity.collate([row, *rows], dense.engine.input_names))
+    cosines = similarity.postprocess([row, *rows], similarity.split([row, *rows], outputs), {})
+    np.testing.assert_allclose(cosines, expected[30:34] @ expected[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "words"),
+    [
+        ({"activation_function": "os.system"}, ExportError, "os.system"),
+        ({"module_input_name": "token_embeddings"}, ExportError, "token_embeddings"),
+    ],
+)
+def test_dense_layers_that_cannot_be_served(
+    tmp_path: Path, config: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    write_modules(tmp_path, "mean", normalize=False)
+    modules = json.loads((tmp_path / "modules.json").read_text())
+    modules.append({"type": "sentence_transformers.models.Dense", "path": "2_Dense"})
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    (tmp_path / "2_Dense").mkdir()
+    (tmp_path / "2_Dense" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(error, match=words):
+        read_sentence_modules(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "error"), [([3, 4], LoadError), ([2, 2], IntegrityError), ([12], LoadError)]
+)
+def test_dense_weights_that_do_not_fit(
+    tmp_path: Path, shape: list[int], error: type[Exception]
+) -> None:
+    entry = {"dtype": "F32", "shape": shape, "data_offsets": [0, 48]}
+    header = json.dumps({"linear.weight": entry}).encode()
+    raw = struct.pack("<Q", len(header)) + header + bytes(48)
+    (tmp_path / "d.safetensors").write_bytes(raw)
+    layer = DenseLayer(weights="d.safetensors", activation="Tanh")
+    with pytest.raises(error):
+        open_projection(tmp_path, [layer, layer])
 
 
 def test_token_vectors_equal_the_pipeline(plain: Served) -> None:
@@ -230,7 +309,7 @@ def test_modules_are_read(tmp_path: Path) -> None:
         ("modules.json", "[", IntegrityError),
         ("modules.json", '[{"type": 1}]', IntegrityError),
         ("modules.json", '[{"type": "a.Transformer", "path": "../x"}]', IntegrityError),
-        ("modules.json", '[{"type": "a.Dense", "path": ""}]', ExportError),
+        ("modules.json", '[{"type": "a.LSTM", "path": ""}]', ExportError),
         ("1_Pooling/config.json", '{"pooling_mode": "best"}', ExportError),
         ("1_Pooling/config.json", "[]", IntegrityError),
         ("sentence_bert_config.json", '{"max_seq_length": "long"}', IntegrityError),
