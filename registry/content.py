@@ -34,7 +34,11 @@ _OTHER_FORMATS = (".h5", ".msgpack", ".ot", ".tflite", ".gguf", ".bin", ".pt", "
 _SERVABLE = (
     ".safetensors", ".onnx", ".onnx_data", ".json", ".jsonl", ".txt", ".md", ".model", ".vocab",
     ".bpe", ".merges", ".yaml", ".yml", ".jinja", ".csv", ".tsv", ".spm", ".tiktoken",
+    ".xml", ".weights", ".data",
 )  # fmt: skip
+_RAW_NUMBERS = (".weights", ".data")
+"""Weights of exports: numbers alone, whose first bytes may look like anything."""
+
 _MAGIC = {
     b"PK\x03\x04": "a zip archive (PyTorch's pickle format)",
     b"\x89HDF": "an HDF5 file",
@@ -245,6 +249,8 @@ def check_content(name: str, path: str, file: Path) -> None:
     lowered = path.lower()
     if is_training_state(path) or lowered.endswith(_PICKLES):
         return  # Only `--all` brings these; they stay bytes.
+    if lowered.endswith(_RAW_NUMBERS):
+        return
     with file.open("rb") as stream:
         head = stream.read(16)
     found = _what_is(head)

@@ -20,7 +20,7 @@ from registry.local import folder_entries
 from registry.lookup import open_hub
 from registry.reference import ArtifactRef, parse_artifact
 from registry.resolve import Place, place_of
-from registry.sdk_upload import Stamp, Upload, Uploaded
+from registry.sdk_upload import JOB_TYPE, Stamp, Upload, Uploaded
 from registry.selector import Alias, check_alias, parse_selector
 from registry.store.durable import storage_errors
 from registry.versions import ArtifactVersion
@@ -85,6 +85,9 @@ class Facts:
         metadata: JSON values, such as metrics.
         description: of the version, or None.
         from_run: id, or `entity/project/id`, of the run that made the files, or None.
+        made_from: version that the files were made from, `entity/project/collection:vN`, or None;
+            the run that uploads them has it as its input.
+        job_type: of the run that uploads them.
     """
 
     type: str = DEFAULT_TYPE
@@ -92,6 +95,8 @@ class Facts:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     description: str | None = None
     from_run: str | None = None
+    made_from: str | None = None
+    job_type: str = JOB_TYPE
 
 
 def push(
@@ -149,6 +154,7 @@ def push(
     what = Upload(
         place.entity, place.project, ref.collection, facts.type, folder, files, facts.aliases,
         _with_source(facts.metadata, plan.from_run), facts.description, plan.from_run, timeout_s,
+        facts.made_from, facts.job_type,
     )  # fmt: skip
     return _outcome(hub, plan, hub.upload(what, existing), facts)
 

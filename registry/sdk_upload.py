@@ -43,6 +43,8 @@ class Upload:
         description: of the version, or None.
         from_run: `entity/project/id` of the run that made the files, or None.
         timeout_s: longest wait for the server to have everything.
+        made_from: `entity/project/collection:vN` that the uploading run has as its input, or None.
+        job_type: of the uploading run.
     """
 
     entity: str
@@ -56,6 +58,8 @@ class Upload:
     description: str | None
     from_run: str | None
     timeout_s: int
+    made_from: str | None = None
+    job_type: str = JOB_TYPE
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,8 @@ def _log(artifact: Any, settings: Settings, what: Upload) -> tuple[ArtifactVersi
 
     name = f"{what.entity}/{what.project}/{what.collection}"
     config = {"collection": name, "folder": what.folder.name, "from_run": what.from_run}
+    if what.made_from is not None:
+        config["made_from"] = what.made_from
     with ExitStack() as stack:
         # The SDK's own files of the run; gone when it is finished.
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="runport-run-"))
@@ -161,8 +167,8 @@ def _log(artifact: Any, settings: Settings, what: Upload) -> tuple[ArtifactVersi
             run = wandb.init(
                 entity=what.entity,
                 project=what.project,
-                job_type=JOB_TYPE,
-                name=f"upload {what.collection}",
+                job_type=what.job_type,
+                name=f"{what.job_type} {what.collection}",
                 config=config,
                 dir=folder,
                 reinit="create_new",
@@ -170,6 +176,8 @@ def _log(artifact: Any, settings: Settings, what: Upload) -> tuple[ArtifactVersi
             )
             failed = True
             try:
+                if what.made_from is not None:
+                    run.use_artifact(what.made_from)
                 run.log_artifact(artifact, aliases=["latest", *what.aliases])
                 artifact.wait(timeout=what.timeout_s)
                 version = as_version(artifact)
