@@ -5,6 +5,8 @@
     lengths.py      the longest input a model takes
     safetensors.py  header check; nothing is loaded
     store.py        the exports folder: keys, find, verify, commit
+    samples.py      texts to calibrate and judge on
+    publish.py      an export back to W&B
     received.py     an export from elsewhere, checked (onnx_content, trial_child) before it serves
     report.py       the parity report
     candidates.py   engines and precisions, and which of them this machine can run
@@ -49,9 +51,11 @@ if TYPE_CHECKING:
     from registry.export.export import DEFAULT_TIMEOUT_S, DEFAULT_TOLERANCE, export_model
     from registry.export.lengths import max_tokens
     from registry.export.openvino_model import OpenVinoModel, open_openvino
+    from registry.export.publish import push_export
     from registry.export.received import check_export
     from registry.export.report import ParityReport
     from registry.export.safetensors import read_tensors
+    from registry.export.samples import find_samples
     from registry.export.sentence import (
         SentenceModules,
         read_cross_encoder,
@@ -92,6 +96,7 @@ _PUBLIC = {
     "find_candidate": "candidates",
     "find_export": "store",
     "find_refusal": "store",
+    "find_samples": "samples",
     "generation_settings": "seq2seq_settings",
     "list_records": "store",
     "load_encoder_decoder": "seq2seq_torch",
@@ -102,6 +107,7 @@ _PUBLIC = {
     "open_encoder_decoder": "seq2seq_run",
     "open_openvino": "openvino_model",
     "open_session": "session",
+    "push_export": "publish",
     "read_cross_encoder": "sentence",
     "read_sentence_modules": "sentence",
     "read_source": "source",
@@ -135,6 +141,7 @@ __all__ = [
     "find_candidate",
     "find_export",
     "find_refusal",
+    "find_samples",
     "generation_settings",
     "list_records",
     "load_encoder_decoder",
@@ -145,6 +152,7 @@ __all__ = [
     "open_encoder_decoder",
     "open_openvino",
     "open_session",
+    "push_export",
     "read_cross_encoder",
     "read_sentence_modules",
     "read_source",

@@ -15,7 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry.errors import ExportError, GateRefusedError, NotFoundError, UsageError
-from registry.export.candidates import Candidate, why_unmakeable
+from registry.export.candidates import (
+    DEFAULT_ENGINE,
+    DEFAULT_PRECISION,
+    Candidate,
+    why_unmakeable,
+)
 from registry.export.limits import FILE_FLOOR_BYTES, MEMORY_FLOOR_BYTES, available_cores
 from registry.export.messages import DeriveRequest
 from registry.export.process import run_child
@@ -158,6 +163,7 @@ def derive(
         found = None if force else _existing(exports_dir, key, recipe)
         if found is not None:
             return found
+        _check_base(recipe.base)
         obstacle = why_unmakeable(recipe.candidate)
         if obstacle:
             raise ExportError(
@@ -165,6 +171,16 @@ def derive(
                 hint="Make it on a machine that can, and push it with --push.",
             )
         return _make(recipe, exports_dir, key, progress or (lambda _text: None), replace=force)
+
+
+def _check_base(base: Export) -> None:
+    """Raise ExportError unless the base is what all others are derived from."""
+    if (base.engine, base.precision) != (DEFAULT_ENGINE, DEFAULT_PRECISION):
+        raise ExportError(
+            f"This export is {base.engine} {base.precision}; others are derived from "
+            f"{DEFAULT_ENGINE} {DEFAULT_PRECISION} alone.",
+            hint="Export the version that it was made from.",
+        )
 
 
 def _existing(exports_dir: Path, key: str, recipe: Recipe) -> Export | None:

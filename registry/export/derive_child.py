@@ -25,7 +25,7 @@ from registry.export.confinement import confine, reported
 from registry.export.evidence import MODEL_FILE
 from registry.export.messages import DeriveRequest, Progress, Success
 from registry.export.parity import Answer, Encoded, cut, pad, plan_batches
-from registry.export.store import RECORD, Export, read_export
+from registry.export.store import RECORD, Export, read_record
 from registry.export.tasks import TASKS
 from registry.export.text_inputs import TextInputs, read_inputs
 from registry.export.verdict import peak_memory_bytes, verdict
@@ -69,7 +69,7 @@ def _base(request: DeriveRequest) -> Export:
         IntegrityError: it is gone.
         ExportError: models of its form are exported in fp32 for ONNX Runtime only.
     """
-    base = read_export(Path(request.base_dir))
+    base = read_record(Path(request.base_dir))
     if base is None:
         raise IntegrityError(f"There is no export in {request.base_dir} any more.")
     form = TASKS[base.task].form

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from registry.errors import ExportError, GateRefusedError, UsageError
@@ -20,9 +20,11 @@ from registry.export.derive import DEFAULT_LOSSY_TOLERANCE, Gate, Recipe, derive
 from registry.export.limits import FILE_FLOOR_BYTES, MEMORY_FLOOR_BYTES, available_cores
 from registry.export.messages import ChildRequest
 from registry.export.process import run_child
+from registry.export.received import check_export
 from registry.export.report import ParityReport
 from registry.export.source import ModelSource, read_source
 from registry.export.store import (
+    RECORD,
     Export,
     Refusal,
     commit,
@@ -99,14 +101,20 @@ def export_model(
     candidate = find_candidate(engine, precision)
     say = progress or (lambda _text: None)
     wanted = _check_tolerance(tolerance, candidate)
-    source = read_source(pulled_path, task)
-    if candidate == CANDIDATES[0]:
-        return _fp32(source, digest, exports_dir, wanted, timeout_s, force, say)
+    if (pulled_path / RECORD).is_file():
+        # An export that was pulled: what it was made from is not here, and need not be.
+        base = replace(check_export(pulled_path), digest=digest)
+        if (base.engine, base.precision) == (engine, precision):
+            return base
+    else:
+        source = read_source(pulled_path, task)
+        if candidate == CANDIDATES[0]:
+            return _fp32(source, digest, exports_dir, wanted, timeout_s, force, say)
+        base = find_export(exports_dir, digest, source.task.name) or _fp32(
+            source, digest, exports_dir, DEFAULT_TOLERANCE, timeout_s, False, say
+        )
     gate = Gate.of(candidate, wanted, min_agreement)
-    base = find_export(exports_dir, digest, source.task.name) or _fp32(
-        source, digest, exports_dir, DEFAULT_TOLERANCE, timeout_s, False, say
-    )
-    recipe = Recipe(candidate, base, gate, samples or own_samples(source.path), timeout_s)
+    recipe = Recipe(candidate, base, gate, samples or own_samples(pulled_path), timeout_s)
     return derive(recipe, exports_dir, force=force, progress=say)
 
 

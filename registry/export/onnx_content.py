@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from registry.errors import UnsafeContentError
+from registry.export.evidence import MODEL_FILE
 
 ALLOWED_DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
 """Operators that ONNX Runtime itself brings; any other domain would be somebody's library."""
@@ -37,7 +38,7 @@ def check_onnx(path: Path) -> None:
     """Check that the file is a graph of ours as far as its structure goes.
 
     Refused are: operators of other domains, loops, functions (they may unfold without end), data
-    outside of `<file>.data`, tensors whose bytes do not fit their shape, and what is no ONNX.
+    in files that no export has, tensors whose bytes do not fit their shape, and what is no ONNX.
 
     Raises:
         UnsafeContentError: one of these; the message says which.
@@ -48,7 +49,7 @@ def check_onnx(path: Path) -> None:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         view = memoryview(mapped)
         try:
-            _Walk(name, f"{name}.data").model(view)
+            _Walk(name).model(view)
         except (IndexError, ValueError, UnicodeDecodeError, OverflowError) as error:
             raise _refused(name, "is no ONNX file") from error
         finally:
@@ -60,7 +61,6 @@ class _Walk:
     """One pass over a file, counting what it meets."""
 
     name: str
-    companion: str
     fields: int = 0
     nodes: int = 0
 
@@ -133,8 +133,14 @@ class _Walk:
 
     def _place(self, entry: memoryview) -> None:
         key = _text_of(self._find(entry, 1))
-        if key == "location" and _text_of(self._find(entry, 2)) != self.companion:
+        if key != "location":
+            return
+        # A graph may share the weights of the one beside it.
+        if _text_of(self._find(entry, 2)) not in {MODEL_FILE, f"{MODEL_FILE}.data", *self._own()}:
             raise _refused(self.name, "reads its weights from another file")
+
+    def _own(self) -> set[str]:
+        return {f"{self.name}.data"}
 
     def _domain(self, domain: str) -> None:
         if domain not in ALLOWED_DOMAINS:

@@ -1,4 +1,4 @@
-"""An export back to W&B, as `<collection>-onnx`, with lineage to the version that it was made from."""
+"""An export back to W&B, as `<collection>-onnx`, with lineage to what it was made from."""
 
 from __future__ import annotations
 

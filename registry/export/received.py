@@ -102,13 +102,19 @@ def _check_structure(export: Export) -> None:
             f"The export holds {what!r}, which its {RECORD} does not vouch for.",
             hint="Push the export again.",
         )
-    needed = (MODEL_FILE,) if export.engine == "onnx" else (GRAPH_FILE, WEIGHTS_FILE)
+    needed = _needed(export)
     lacking = [name for name in needed if name not in named]
     if lacking:
         raise IntegrityError(f"The export lacks {lacking[0]}.", hint="Push the export again.")
     for name in sorted(graphs):
         if name.endswith(".onnx"):
             check_onnx(export.path / name)
+
+
+def _needed(export: Export) -> tuple[str, ...]:
+    if export.engine == "openvino":
+        return (GRAPH_FILE, WEIGHTS_FILE)
+    return (MODEL_FILE,) if TASKS[export.task].form == "text" else ()
 
 
 def _try(export: Export) -> None:
