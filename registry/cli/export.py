@@ -13,6 +13,7 @@ from registry.cli.output import json_errors, json_option, quiet_option, result, 
 if TYPE_CHECKING:
     from registry.export import Export
     from registry.pulled import PulledVersion
+    from registry.push import Pushed
 
 
 @click.command()
@@ -24,10 +25,35 @@ if TYPE_CHECKING:
     help="Base model of a PEFT adapter: an artifact or a folder; default: what it records.",
 )
 @click.option(
+    "--engine",
+    metavar="ENGINE",
+    default="auto",
+    show_default=True,
+    help="What shall run it: onnx or openvino.",
+)
+@click.option(
+    "--precision",
+    metavar="PRECISION",
+    default="auto",
+    show_default=True,
+    help="fp32, int8-dynamic or int8-static (onnx); fp32, bf16 or int8 (openvino).",
+)
+@click.option(
+    "--samples",
+    metavar="FILE|REF",
+    help="Texts, as JSON lines or an artifact of them, to calibrate and judge int8 and bf16 on.",
+)
+@click.option(
     "--tolerance",
     type=float,
     metavar="DIFF",
-    help="Largest difference of a logit to torch that is accepted.  [default: 1e-4]",
+    help="Largest difference of a logit that is accepted.  [default: 1e-4; int8 and bf16: 1]",
+)
+@click.option(
+    "--min-agreement",
+    type=float,
+    metavar="SHARE",
+    help="Smallest share of labels that int8 and bf16 must have as fp32.  [default: 0.99]",
 )
 @click.option(
     "--timeout",
@@ -37,32 +63,49 @@ if TYPE_CHECKING:
     help="Stop the exporter after this long.  [default: 900]",
 )
 @click.option("--force", is_flag=True, help="Export again, even if it was done or refused before.")
+@click.option(
+    "--push", "push_it", is_flag=True, help="Log the export as NAME-onnx, with what it came from."
+)
 @json_option
 @quiet_option
 def command(
     name: str,
     task: str | None,
     base: str | None,
+    engine: str,
+    precision: str,
+    samples: str | None,
     tolerance: float | None,
+    min_agreement: float | None,
     timeout_s: float | None,
     force: bool,
+    push_it: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Export a version to ONNX and compare it with torch; print the export's path.
+    """Export a version and compare it with torch; print the export's path.
 
     NAME is as for `registry pull`: an artifact's name or a local folder (`./model`). An export
     that differs by more than the tolerance is not kept (exit status 6), only its report is.
-    A PEFT adapter is merged into its base model first.
+    A PEFT adapter is merged into its base model first. Other engines and precisions than ONNX in
+    fp32 are derived from that export and compared with it.
     """
     from registry.cache import hold
     from registry.config import Settings
-    from registry.export import DEFAULT_TIMEOUT_S, DEFAULT_TOLERANCE, export_model, task_in
+    from registry.export import (
+        DEFAULT_TIMEOUT_S,
+        export_model,
+        find_candidate,
+        find_samples,
+        push_export,
+        task_in,
+    )
     from registry.pull import pull
 
     with json_errors(as_json):
         settings = Settings.from_environment()
         pulled = pull(name, settings=settings, base=base)
+        candidate = find_candidate(engine, precision)
         stages: list[str] = []
 
         def progress(stage: str) -> None:
@@ -76,21 +119,28 @@ def command(
                 digest=pulled.digest,
                 exports_dir=settings.cache_dir / "exports",
                 task=task or task_in(pulled.version.metadata),
-                tolerance=DEFAULT_TOLERANCE if tolerance is None else tolerance,
+                engine=candidate.engine,
+                precision=candidate.precision,
+                samples=find_samples(samples, settings=settings) if samples else None,
+                tolerance=tolerance,
+                min_agreement=min_agreement,
                 timeout_s=DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s,
                 force=force,
                 progress=progress,
             )
+            pushed = push_export(export, pulled, settings=settings) if push_it else None
     if as_json:
-        result_json(_document(pulled, export, cached=not stages))
+        result_json(_document(pulled, export, pushed, cached=not stages))
         return
-    for line in describe(pulled, export, cached=not stages):
+    for line in describe(pulled, export, pushed, cached=not stages):
         say(line, quiet=quiet)
     result(str(export.path))
 
 
-def describe(pulled: PulledVersion, export: Export, *, cached: bool) -> list[str]:
-    """Say in words what was exported and how it compares with torch."""
+def describe(
+    pulled: PulledVersion, export: Export, pushed: Pushed | None, *, cached: bool
+) -> list[str]:
+    """Say in words what was exported, how it compares, and what was pushed."""
     how = (
         "from the cache"
         if cached
@@ -101,11 +151,16 @@ def describe(pulled: PulledVersion, export: Export, *, cached: bool) -> list[str
         f"{pulled.version.qualified_name}{merged}  "
         f"{export.task} {export.engine} {export.precision}, {how}",
         export.report.summary(),
+        *([f"{'pushed' if pushed.created else 'was there'}: {pushed.name}"] if pushed else []),
     ]
 
 
-def _document(pulled: PulledVersion, export: Export, *, cached: bool) -> dict[str, Any]:
+def _document(
+    pulled: PulledVersion, export: Export, pushed: Pushed | None, *, cached: bool
+) -> dict[str, Any]:
     import msgspec
 
     document: dict[str, Any] = msgspec.to_builtins(export, enc_hook=str)
-    return {"name": pulled.version.qualified_name, "cached": cached, **document}
+    logged = {"name": pushed.name, "created": pushed.created} if pushed else None
+    name = pulled.version.qualified_name
+    return {"name": name, "cached": cached, "pushed": logged, **document}

@@ -20,10 +20,17 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 @click.option("--port", default=8000, show_default=True, help="0 takes a free one.")
 @click.option(
     "--engine",
-    type=click.Choice(["auto", "onnx", "torch"]),
+    type=click.Choice(["auto", "onnx", "openvino", "torch"]),
     default="auto",
     show_default=True,
     help="auto: ONNX Runtime where an export is within tolerance, else torch.",
+)
+@click.option(
+    "--precision",
+    metavar="PRECISION",
+    default="auto",
+    show_default=True,
+    help="fp32, int8-dynamic, int8-static (onnx), bf16, int8 (openvino); auto is fp32.",
 )
 @click.option(
     "--task",
@@ -90,6 +97,7 @@ def command(
     host: str,
     port: int,
     engine: str,
+    precision: str,
     tasks: tuple[str, ...],
     threads: int | None,
     max_queue: int,
@@ -112,6 +120,7 @@ def command(
     """
     pairs = parse_deployments(deployments)
     named = parse_tasks(tasks, {name for name, _ in pairs})
+    check_precision(engine, precision)
     from serving.config import CoreLimits, HttpLimits, ServeConfig, available_cores
     from serving.server import serve
 
@@ -126,6 +135,7 @@ def command(
             port=port,
             tasks=named,
             engine=engine,
+            precision=precision,
             core=CoreLimits(slots=threads or available_cores(), max_queue=max_queue),
             http=HttpLimits(request_timeout_s=request_timeout),
             load_timeout_s=load_timeout,
@@ -168,6 +178,14 @@ def parse_tasks(texts: tuple[str, ...], deployments: set[str]) -> dict[str, str]
             )
         tasks[name] = task
     return tasks
+
+
+def check_precision(engine: str, precision: str) -> None:
+    """Raise UsageError if there is no such engine with such a precision."""
+    from registry.export import find_candidate
+
+    if engine != "torch" and (engine, precision) != ("auto", "auto"):
+        find_candidate(engine, precision)
 
 
 def base_setting(base: str | None) -> dict[str, str]:
