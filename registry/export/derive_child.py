@@ -22,7 +22,7 @@ from registry.export.budget import agreement_of
 from registry.export.channel import Emit, claimed_stdout, die_with_parent
 from registry.export.comparison import compare
 from registry.export.confinement import confine, reported
-from registry.export.evidence import MODEL_FILE
+from registry.export.evidence import MODEL_FILE, PLAIN_FILE
 from registry.export.messages import DeriveRequest, Progress, Success
 from registry.export.parity import Answer, Encoded, cut, pad, plan_batches
 from registry.export.store import RECORD, Export, read_record
@@ -84,36 +84,44 @@ def _base(request: DeriveRequest) -> Export:
 def _copy_companions(base: Export, output_dir: Path) -> None:
     """Copy what a server needs beside the graph."""
     for file in base.files:
-        if file.name != RECORD and not file.name.startswith(MODEL_FILE):
+        if file.name not in (RECORD, PLAIN_FILE) and not file.name.startswith(MODEL_FILE):
             shutil.copyfile(base.path / file.name, output_dir / file.name)
 
 
 def _convert(request: DeriveRequest, base: Export, inputs: TextInputs) -> None:
     output_dir = Path(request.output_dir)
     if request.engine == "onnx":
-        _quantize(request.precision, base, inputs, output_dir)
+        _quantize(request.precision, base, base.path / MODEL_FILE, inputs, output_dir)
         return
     from registry.export.openvino_model import write_ir
 
     if request.precision != "int8":
-        write_ir(base.path / MODEL_FILE, output_dir)
+        write_ir(_plain_file(base), output_dir)
         return
     # Under a folder of its own, which is gone with the scratch folder that we work in.
     quantized = Path.cwd() / "quantized"
     quantized.mkdir()
-    _quantize("int8-static", base, inputs, quantized)
+    _quantize("int8-static", base, _plain_file(base), inputs, quantized)
     write_ir(quantized / MODEL_FILE, output_dir)
 
 
-def _quantize(precision: str, base: Export, inputs: TextInputs, directory: Path) -> None:
+def _plain_file(base: Export) -> Path:
+    """Return the graph that has operators of the standard alone."""
+    plain = base.path / PLAIN_FILE
+    return plain if plain.is_file() else base.path / MODEL_FILE
+
+
+def _quantize(
+    precision: str, base: Export, graph: Path, inputs: TextInputs, directory: Path
+) -> None:
     from registry.export.quantize import quantize_all, quantize_weights
 
     if precision == "int8-dynamic":
-        quantize_weights(base.path, directory)
+        quantize_weights(graph, directory)
         return
     # Each alone: padding would be measured along, and is not what decides.
     batches = [_batch([one], base, inputs) for one in inputs.calibration]
-    quantize_all(base.path, directory, batches)
+    quantize_all(graph, directory, batches)
 
 
 def _open(request: DeriveRequest) -> Run:

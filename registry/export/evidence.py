@@ -13,6 +13,10 @@ from registry.export.messages import ChildRequest
 from registry.export.parity import Answer, Encoded
 
 MODEL_FILE = "model.onnx"
+
+PLAIN_FILE = "plain.onnx"
+"""The graph as the exporter made it, over the same weights: for whoever is not ONNX Runtime."""
+
 _FACTS = "evidence.json"
 _ARRAYS = "evidence.npz"
 
@@ -29,6 +33,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         inputs: how many there are.
         samples: how many of the inputs came from the artifact.
         torch_s: how long torch took for its answers.
+        fusions: see `registry.export.fusion.fuse`.
     """
 
     request: ChildRequest
@@ -41,6 +46,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     inputs: int
     samples: int
     torch_s: float
+    fusions: dict[str, int] = {}
 
 
 def write_evidence(

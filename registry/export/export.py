@@ -214,6 +214,7 @@ class _Job:
                 seconds=round(time.perf_counter() - started, 3),
                 peak_memory_bytes=made.peak_memory_bytes,
                 files=list_files(prepared),
+                fusions=made.fusions,
             )
             return commit(prepared, self.exports_dir, export, replace=replace)
 

@@ -91,13 +91,17 @@ class Failure(msgspec.Struct, frozen=True, tag=True):
 
 
 class Success(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """The export's files are written; whether they are good is in the report."""
+    """The export's files are written; whether they are good is in the report.
+
+    `fusions` are the steps that changed the graph, and in how many places.
+    """
 
     report: ParityReport
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
     architecture: str
     peak_memory_bytes: int
+    fusions: dict[str, int] = {}
 
 
 FromChild: TypeAlias = Progress | Failure | Success

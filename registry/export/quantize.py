@@ -23,17 +23,16 @@ _WEIGHTED = ("MatMul", "Gemm")
 Feeds = Mapping[str, Any]
 
 
-def quantize_weights(base: Path, directory: Path) -> None:
+def quantize_weights(source: Path, directory: Path) -> None:
     """Write the model with int8 weights; scales of activations are taken from each batch.
 
     Args:
-        base: directory of the fp32 export.
+        source: the graph of the fp32 export.
         directory: gets `model.onnx`.
 
     Raises:
         ExportError: the graph has nothing to quantise.
     """
-    source = base / MODEL_FILE
     chosen = choose_nodes(source)
     quantize_dynamic(
         source,
@@ -47,18 +46,17 @@ def quantize_weights(base: Path, directory: Path) -> None:
     )
 
 
-def quantize_all(base: Path, directory: Path, calibration: Sequence[Feeds]) -> None:
+def quantize_all(source: Path, directory: Path, calibration: Sequence[Feeds]) -> None:
     """Write the model with int8 weights and activations; scales are measured once, beforehand.
 
     Args:
-        base: directory of the fp32 export.
+        source: the graph of the fp32 export.
         directory: gets `model.onnx`.
         calibration: batches to measure the range of activations on.
 
     Raises:
         ExportError: the graph has nothing to quantise.
     """
-    source = base / MODEL_FILE
     quantize_static(
         source,
         directory / MODEL_FILE,

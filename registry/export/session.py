@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     import onnxruntime
 
 
+_SLOW_FUSIONS = ["SkipLayerNormFusion", "BiasGeluFusion"]
+"""Of ONNX Runtime's own: on the CPU the fused operators take longer than their parts.
+
+BERT's shapes lose 7 and 2 percent by them (`benchmarks.engines` has all steps together).
+"""
+
+
 def open_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
     """Open our own export at `path` for the CPU.
 
@@ -35,7 +42,10 @@ def open_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(
-            str(path), sess_options=options, providers=["CPUExecutionProvider"]
+            str(path),
+            sess_options=options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=_SLOW_FUSIONS,
         )
     # ONNX Runtime's exceptions share no base class of their own.
     except Exception as error:

@@ -19,7 +19,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +37,9 @@ from registry.store.durable import (
 
 FORMAT = 1
 """Version of the layout; a reader ignores exports of another."""
+
+GRAPH_REVISION = 1
+"""Of what is done to a graph beside the tools; another one addresses other exports."""
 
 RECORD = "export.json"
 _TOOLS = ("onnx", "onnxruntime", "onnxscript", "tokenizers", "torch", "transformers")
@@ -75,6 +78,7 @@ class Export:
         seconds: how long the whole export took.
         peak_memory_bytes: the most memory that the child process held.
         files: every file but the record itself.
+        fusions: steps that changed the exporter's graph, and in how many places.
         format: version of the layout.
     """
 
@@ -94,6 +98,7 @@ class Export:
     seconds: float
     peak_memory_bytes: int
     files: tuple[ExportFile, ...]
+    fusions: Mapping[str, int] = field(default_factory=dict)
     format: int = FORMAT
 
 
@@ -117,10 +122,12 @@ _Record = TypeVar("_Record", Export, Refusal)
 def tool_versions(more: Sequence[str] = ()) -> dict[str, str]:
     """Return the installed versions of what makes and runs an export; absent tools are left out.
 
+    Among them `runport-graph`, the revision of our own work on graphs.
+
     Args:
         more: what this export needs besides.
     """
-    versions = {}
+    versions = {"runport-graph": str(GRAPH_REVISION)}
     for name in (*_TOOLS, *more):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)

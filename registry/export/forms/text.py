@@ -16,7 +16,7 @@ import numpy as np
 from registry.errors import ExportError
 from registry.export.channel import Emit
 from registry.export.comparison import compare
-from registry.export.evidence import MODEL_FILE, Evidence, read_evidence, write_evidence
+from registry.export.evidence import MODEL_FILE, PLAIN_FILE, Evidence, read_evidence, write_evidence
 from registry.export.messages import ChildRequest, Progress, Success
 from registry.export.parity import (
     Answer,
@@ -46,8 +46,9 @@ def convert(request: ChildRequest, source: ModelSource, emit: Emit) -> None:
     """Write the export's files, and the evidence that they are to be compared with."""
     output_dir = Path(request.output_dir)
     emit(Progress("loading the model"))
+    from registry.export.fusion import fuse
     from registry.export.graph import export_graph
-    from registry.export.onnx_file import write_model
+    from registry.export.onnx_file import Outline, write_model
     from registry.export.torch_model import load_torch_model, model_inputs
 
     model, tokenizer = load_torch_model(source, threads=request.threads)
@@ -67,6 +68,8 @@ def convert(request: ChildRequest, source: ModelSource, emit: Emit) -> None:
     torch_s = time.perf_counter() - started
     emit(Progress("tracing and converting to ONNX"))
     graph = export_graph(model, source.task, names, max_tokens=source.max_tokens)
+    plain = Outline(graph)
+    fusions = fuse(graph)
     evidence = Evidence(
         request=request,
         input_names=names,
@@ -78,8 +81,11 @@ def convert(request: ChildRequest, source: ModelSource, emit: Emit) -> None:
         inputs=len(inputs),
         samples=len(samples),
         torch_s=torch_s,
+        fusions=fusions,
     )
-    write_model(graph, output_dir / MODEL_FILE)
+    places = write_model(graph, output_dir / MODEL_FILE)
+    if fusions:
+        plain.write(output_dir / PLAIN_FILE, places)
     write_evidence(Path.cwd(), evidence, inputs, reference)
 
 
@@ -181,6 +187,7 @@ def judge(directory: Path, emit: Emit) -> Success:
         output_names=evidence.output_names,
         architecture=evidence.architecture,
         peak_memory_bytes=peak_memory_bytes(),
+        fusions=evidence.fusions,
     )
 
 
