@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from registry.cache import contents_of
 from registry.errors import IntegrityError, NotFoundError, RegistryError, StorageError
 from registry.naming import is_model_type, is_stub
 from registry.pulled import PulledVersion
@@ -102,7 +103,7 @@ class AdapterPull:
                 hint=error.hint or _name_it(adapter),
             ) from error
         _check_whole(adapter, model)
-        files = overlay(self._contents(adapter), self._contents(model))
+        files = overlay(contents_of(self.store, adapter), contents_of(self.store, model))
         digest, path = self._snapshot(adapter, model, files)
         self.store.marks.touch(digest)
         return replace(
@@ -150,22 +151,6 @@ class AdapterPull:
         with suppress(StorageError):
             self.store.records.remember_meaning(version.entity, version.project, key, name)
         return name
-
-    def _contents(self, pulled: PulledVersion) -> dict[str, str]:
-        """Return path -> SHA-256 of a snapshot's files."""
-        version = pulled.version
-        if version.version == _LOCAL:
-            return {file.path: file.digest.hex for file in version.files if file.digest}
-        records = self.store.records.of_collection(
-            version.entity, version.project, version.collection
-        )
-        for record in records:
-            if record.snapshot == pulled.digest:
-                return {file.path: file.sha256 for file in record.files}
-        raise IntegrityError(
-            f"{version.qualified_name} went from the cache while it was used.",
-            hint="Pull it again.",
-        )
 
     def _snapshot(
         self, adapter: PulledVersion, base: PulledVersion, files: Mapping[str, str]

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from registry.config import Settings
-from registry.errors import AmbiguousNameError, NotFoundError
+from registry.errors import AmbiguousNameError, IntegrityError, NotFoundError
+from registry.pulled import PulledVersion
 from registry.reference import ArtifactRef, parse_artifact
 from registry.selector import LATEST, Version
 from registry.store import Store
@@ -17,6 +18,7 @@ from registry.store.claims import Lease
 from registry.store.records import VersionRecord
 
 _LISTED = 5
+_LOCAL = "local"
 _SHORTEST_DIGEST = 8
 
 
@@ -74,6 +76,24 @@ def find_entries(store: Store, settings: Settings, name: str) -> list[Entry]:
             f"{name} is not in the cache.", hint="`registry cache list` shows what is."
         )
     return found
+
+
+def contents_of(store: Store, pulled: PulledVersion) -> dict[str, str]:
+    """Return path -> SHA-256 of the files of a version that was just pulled.
+
+    Raises:
+        IntegrityError: it was pruned meanwhile.
+    """
+    version = pulled.version
+    if version.version == _LOCAL:
+        return {file.path: file.digest.hex for file in version.files if file.digest}
+    records = store.records.of_collection(version.entity, version.project, version.collection)
+    for record in records:
+        if record.snapshot == pulled.digest:
+            return {file.path: file.sha256 for file in record.files}
+    raise IntegrityError(
+        f"{version.qualified_name} went from the cache while it was used.", hint="Pull it again."
+    )
 
 
 def cached_records(store: Store, settings: Settings, name: str) -> Sequence[VersionRecord]:

@@ -49,6 +49,8 @@ class Settings:
         api_timeout_s: bound on one question to the W&B API (`RUNPORT_API_TIMEOUT_S`).
         base: base model of the PEFT adapters that are pulled, None for what each records
             (`RUNPORT_BASE`).
+        allow_pickle: whether pickled weights are converted to safetensors instead of refused
+            (`RUNPORT_ALLOW_PICKLE`).
     """
 
     cache_dir: Path
@@ -59,6 +61,7 @@ class Settings:
     base_url: str | None = None
     api_timeout_s: int = 20
     base: str | None = None
+    allow_pickle: bool = False
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -77,6 +80,7 @@ class Settings:
             base_url=(env.get("WANDB_BASE_URL") or "").rstrip("/") or None,
             api_timeout_s=_positive_int(env, "RUNPORT_API_TIMEOUT_S", 20),
             base=env.get("RUNPORT_BASE") or None,
+            allow_pickle=parse_bool("RUNPORT_ALLOW_PICKLE", env.get("RUNPORT_ALLOW_PICKLE", "")),
         )
 
 

@@ -29,6 +29,7 @@ _PICKLES = (
     ".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npy", ".npz",
     ".mar", ".nemo", ".h5", ".hdf5", ".keras",
 )  # fmt: skip
+_CONVERTIBLE = (".bin", ".pt", ".pth", ".ckpt")
 _CODE = (".py", ".pyc", ".pyd", ".so", ".dll", ".dylib", ".sh", ".exe", ".js", ".ipynb")
 _OTHER_FORMATS = (".h5", ".msgpack", ".ot", ".tflite", ".gguf", ".bin", ".pt", ".pth", ".ckpt")
 _SERVABLE = (
@@ -59,11 +60,40 @@ class Selection:
         everything: also what serving does not need, as inert bytes (`--all`).
         include: patterns of paths to take; empty takes all.
         exclude: patterns of paths to leave out; wins over `include`.
+        allow_pickle: fetch weights that are PyTorch's pickles too, to be converted to safetensors
+            before anything loads them (see `registry.convert`); without effect with `everything`.
     """
 
     everything: bool = False
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    allow_pickle: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is the usual choice: all that serving needs."""
+        return not (self.everything or self.include or self.exclude)
+
+    @property
+    def pickled_key(self) -> str:
+        """Under which a version is committed that has pickles to be converted, as it was logged."""
+        return "pickled" if self.key == "serve" else f"pickled-{self.key}"
+
+    @property
+    def converted_key(self) -> str:
+        """Under which the same version is committed with its pickles converted."""
+        return "converted" if self.key == "serve" else f"converted-{self.key}"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All keys under which an answer to this choice may be committed, best first.
+
+        What was converted once is safetensors, and needs no permission any more.
+        """
+        if self.everything:
+            return (self.key,)
+        usual = (self.key, self.converted_key)
+        return (*usual, self.pickled_key) if self.allow_pickle else usual
 
     @property
     def key(self) -> str:
@@ -101,6 +131,11 @@ class Plan:
     skipped: tuple[Skipped, ...]
 
     @property
+    def pickles(self) -> tuple[str, ...]:
+        """Paths of the wanted files that have to be converted before anything loads them."""
+        return tuple(file.path for file in self.wanted if is_convertible(file.path))
+
+    @property
     def saved_bytes(self) -> int:
         """Bytes that need not be fetched."""
         return sum(file.size_bytes for file in self.skipped)
@@ -122,12 +157,15 @@ def plan_files(name: str, files: Iterable[FileEntry], selection: Selection) -> P
     wanted: list[FileEntry] = []
     skipped: list[Skipped] = []
     safe_folders = {_folder(e.path) for e in entries if e.path.endswith(".safetensors")}
+    pickled = _pickled_folders(entries) if selection.allow_pickle else None
     for entry in entries:
         if not selection.wants(entry.path):
             skipped.append(Skipped(entry.path, entry.size_bytes, "excluded"))
             continue
         _refuse_by_name(name, entry)
-        reason = None if selection.everything else _reason_to_skip(name, entry.path, safe_folders)
+        reason = None
+        if not selection.everything:
+            reason = _reason_to_skip(name, entry.path, safe_folders, pickled)
         if reason is None:
             wanted.append(entry)
         else:
@@ -150,21 +188,53 @@ def _refuse_by_name(name: str, entry: FileEntry) -> None:
         )
 
 
-def _reason_to_skip(name: str, path: str, safe_folders: set[str]) -> str | None:
+def _pickled_folders(entries: Iterable[FileEntry]) -> set[str]:
+    return {_folder(e.path) for e in entries if is_convertible(e.path)}
+
+
+def _reason_to_skip(
+    name: str, path: str, safe_folders: set[str], pickled_folders: set[str] | None
+) -> str | None:
+    """Return why serving does not need the file, or None; refuse what nobody should load.
+
+    Args:
+        name: the version's name, for messages.
+        path: the file.
+        safe_folders: folders with safetensors.
+        pickled_folders: folders with pickles that may be converted; None allows none.
+    """
     lowered = path.lower()
     if is_training_state(path):
         return "training state"
     if lowered.endswith(_OTHER_FORMATS) and _folder(path) in safe_folders:
         return "the same weights are there as safetensors"
+    if pickled_folders is not None and is_convertible(path):
+        return None
+    if lowered.endswith(_OTHER_FORMATS) and _folder(path) in (pickled_folders or ()):
+        return "the same weights are there in PyTorch's format"
     if lowered.endswith(_PICKLES):
-        raise UnsafeContentError(
-            f"{name} holds a pickle: {path!r}. Loading it could run anything.",
-            hint="Save with safetensors (the Trainer's default). --all fetches it as bytes that "
-            f"Runport never loads; --exclude {path!r} leaves it out.",
-        )
+        raise _refused_pickle(name, path)
     if PurePosixPath(lowered).suffix not in _SERVABLE and not _is_plain_name(lowered):
         return "not needed to serve"
     return None
+
+
+def _refused_pickle(name: str, path: str) -> UnsafeContentError:
+    ways = (
+        "--all fetches it as bytes that Runport never loads; "
+        + f"--exclude {path!r} leaves it out."
+    )
+    if is_convertible(path):
+        ways = "--allow-pickle converts it to safetensors without running it; " + ways
+    return UnsafeContentError(
+        f"{name} holds a pickle: {path!r}. Loading it could run anything.",
+        hint=f"Save with safetensors (the Trainer's default). {ways}",
+    )
+
+
+def is_convertible(path: str) -> bool:
+    """Whether the file has the name of weights in PyTorch's pickle format."""
+    return path.lower().endswith(_CONVERTIBLE) and not is_training_state(path)
 
 
 def is_training_state(path: str) -> bool:

@@ -13,7 +13,8 @@
     ├── UnavailableError          exit 7   the server, the network or the disk cannot do it now
     │   ├── OfflineError          …        the network is needed but was forbidden
     │   └── StorageError          …        disk full, I/O error, read-only cache
-    └── ExportError               exit 1   the exporter failed on this model
+    ├── ExportError               exit 1   the exporter failed on this model
+    └── ConversionError           exit 1   pickled weights could not be converted here
 
 Knows nothing else of the package, so that every module may import it.
 """
@@ -127,3 +128,9 @@ class ExportError(RegistryError):
     """The exporter cannot handle this model or failed in its child process."""
 
     code = "export"
+
+
+class ConversionError(RegistryError):
+    """Pickled weights cannot be converted here: no (safe) torch, no time, no memory."""
+
+    code = "conversion"

@@ -64,7 +64,8 @@ def pull(
         reference: `run-bert:v0`, `entity/project/name:alias`, a W&B address, `./folder`.
         settings: default: from the environment.
         progress: hears of bytes.
-        selection: which files; default: those needed to serve.
+        selection: which files; default: those needed to serve. Pickled weights that it (or the
+            settings) allow come back converted to safetensors, under a digest of their own.
         verify: hash cached files again instead of comparing size and time.
         refresh: ask the server even for a pinned version that is cached.
         base: of a PEFT adapter: the base model's reference or folder; default: the settings',
@@ -76,12 +77,14 @@ def pull(
         InvalidReferenceError, NotFoundError, AmbiguousNameError: the name.
         AuthError, UnavailableError, OfflineError, StorageError: server, network, disk.
         IntegrityError, UnsafeContentError: the bytes; UsageError: a base for no adapter.
+        ConversionError: pickled weights cannot be converted here.
     """
     from registry.adapter import AdapterPull, is_adapter
     from registry.local import take_in_folder
 
     began_s = time.monotonic()
     settings, chosen = settings or Settings.from_environment(), selection or Selection()
+    chosen = replace(chosen, allow_pickle=chosen.allow_pickle or settings.allow_pickle)
     store = Store(settings.cache_dir, settings.base_url or "")
 
     def alone(text: str) -> PulledVersion:
@@ -94,10 +97,10 @@ def pull(
             pulled = known or job.with_server(hub, progress, limits)
             _check_digest(parsed, pulled)
         store.marks.touch(pulled.digest)
-        return pulled
+        return _converted(store, pulled, chosen, verify)
 
     pulled = alone(reference)
-    if chosen == Selection() and is_adapter(pulled.path):
+    if chosen.whole and is_adapter(pulled.path):
         inputs = partial(_inputs, settings=settings, hub=hub)
         pulled = AdapterPull(store, alone, inputs, verify).complete(pulled, base or settings.base)
     elif base is not None:
@@ -106,6 +109,22 @@ def pull(
             hint="Leave --base out.",
         )
     return replace(pulled, seconds=time.monotonic() - began_s)
+
+
+def _converted(
+    store: Store, pulled: PulledVersion, selection: Selection, verify: bool
+) -> PulledVersion:
+    if not selection.allow_pickle or selection.everything:
+        return pulled
+    from registry.cache import contents_of
+    from registry.convert.convert import Converter, has_pickles
+
+    if not has_pickles(pulled):
+        return pulled
+    converter = Converter(store, selection, verify)
+    converted = converter.convert(pulled, contents_of(store, pulled))
+    store.marks.touch(converted.digest)
+    return converted
 
 
 def pull_cached(reference: str, settings: Settings) -> PulledVersion | None:
@@ -141,7 +160,8 @@ def _inputs(
 
 def _check_digest(ref: ArtifactRef, pulled: PulledVersion) -> None:
     found = pulled.digest if ref.names_snapshot else pulled.version.digest
-    if ref.digest and not found.startswith(ref.digest):
+    logged = pulled.conversion.snapshot if pulled.conversion and ref.names_snapshot else found
+    if ref.digest and not (found.startswith(ref.digest) or logged.startswith(ref.digest)):
         raise IntegrityError(
             f"{pulled.version.qualified_name} has the digest {found}, not {ref.digest}.",
             hint="The name points at other bytes than you asked for.",
@@ -193,9 +213,11 @@ class _Pull:
         return replace(_cached(found, found.record.version), known_at=known.seen_at)
 
     def _find(self, entity: str, project: str, collection: str, version: str) -> Committed | None:
-        return self.store.find(
-            entity, project, collection, version, self.selection.key, rehash=self.verify
-        )
+        for key in self.selection.keys:
+            found = self.store.find(entity, project, collection, version, key, rehash=self.verify)
+            if found is not None:
+                return found
+        return None
 
     def with_server(
         self, hub: Hub | None, progress: Progress | None, limits: Limits | None
@@ -272,7 +294,9 @@ class _Pull:
         fetched_bytes = self._download(hub, version, missing, here, progress, limits)
         for path, sha256 in here.items():
             check_content(name, path, self.store.layout.blob(sha256))
-        committed = self.store.commit(version, self.selection.key, here, plan.skipped)
+        pickled = plan.pickles and not self.selection.everything
+        key = self.selection.pickled_key if pickled else self.selection.key
+        committed = self.store.commit(version, key, here, plan.skipped)
         return PulledVersion(
             version,
             committed.path,
@@ -355,6 +379,7 @@ def _cached(found: Committed, now: ArtifactVersion) -> PulledVersion:
         fetched_bytes=0,
         seconds=0.0,
         skipped=record.skipped,
+        conversion=record.conversion,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry.content import Skipped
-from registry.versions import ArtifactVersion
+from registry.versions import ArtifactVersion, Conversion
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,8 @@ class PulledVersion:
         known_at: offline only: when the server last said where the alias points (RFC 3339).
         base: of a PEFT adapter: its base model. `path` then holds both (see
             `registry.adapter`), and `digest` covers both.
+        conversion: how its files came from pickled weights, if they did; `digest` is that of the
+            converted files.
     """
 
     version: ArtifactVersion
@@ -35,3 +37,4 @@ class PulledVersion:
     skipped: tuple[Skipped, ...] = ()
     known_at: str | None = None
     base: PulledVersion | None = None
+    conversion: Conversion | None = None

@@ -200,6 +200,8 @@ class _Verifying:
         if here not in path.parents:
             return problem(False, "It is another server's: set WANDB_BASE_URL and pull it again.")
         key = unquote(path.stem.partition(".")[2])
+        if key.startswith("pickled"):
+            return problem(True, "It is fetched again when its weights have to be converted again.")
         detail = "The server, or an adapter's base model, has other bytes now."
         fetched_bytes = 0
         try:
@@ -226,7 +228,9 @@ class _Verifying:
         if again is None:
             # Patterns cannot be read back from their key: the files were pulled by
             # name, and are committed under the key that the patterns have.
-            again = self.store.records.read(*names, _selection(key, record).key)
+            chosen = _selection(key, record)
+            committed_as = chosen.converted_key if record.conversion else chosen.key
+            again = self.store.records.read(*names, committed_as)
             if again is not None and again.snapshot == record.snapshot:
                 self.store.records.commit(again, key)
         return again is not None and again.snapshot == record.snapshot
@@ -273,4 +277,11 @@ def _selection(key: str, record: VersionRecord) -> Selection:
     # `with-<digest>` is an adapter with its base model, which a plain pull completes.
     if key in {"serve", "all"} or key.startswith("with-"):
         return Selection(everything=key == "all")
+    if record.conversion is not None:
+        # Its own files are what the pickles became; those that it came from are pulled.
+        skipped = {file.path for file in record.skipped}
+        kept = [file.path for file in record.version.files if file.path not in skipped]
+        usual = key == Selection().converted_key
+        include = () if usual else tuple(map(glob.escape, kept))
+        return Selection(include=include, allow_pickle=True)
     return Selection(everything=True, include=tuple(glob.escape(f.path) for f in record.files))

@@ -41,6 +41,23 @@ class FileEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Conversion:
+    """How pickled weights became safetensors.
+
+    Attributes:
+        snapshot: digest of the snapshot that holds them as they were logged.
+        files: path of the pickle -> path of what it became.
+        tensors: how many there are in all.
+        prefix: what was taken off the front of every name, as Lightning puts it there.
+    """
+
+    snapshot: str
+    files: Mapping[str, str]
+    tensors: int
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ArtifactVersion:
     """One immutable version of an artifact collection, and the mutable facts known about it.
 

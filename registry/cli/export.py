@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     "--base",
     metavar="REF",
     help="Base model of a PEFT adapter: an artifact or a folder; default: what it records.",
+)
+@click.option(
+    "--allow-pickle",
+    is_flag=True,
+    help="Convert pickled weights (.bin, .pt, .pth, .ckpt) to safetensors; nothing of them is run.",
 )
 @click.option(
     "--engine",
@@ -72,6 +78,7 @@ def command(
     name: str,
     task: str | None,
     base: str | None,
+    allow_pickle: bool,
     engine: str,
     precision: str,
     samples: str | None,
@@ -104,6 +111,7 @@ def command(
 
     with json_errors(as_json):
         settings = Settings.from_environment()
+        settings = replace(settings, allow_pickle=allow_pickle or settings.allow_pickle)
         pulled = pull(name, settings=settings, base=base)
         candidate = find_candidate(engine, precision)
         stages: list[str] = []

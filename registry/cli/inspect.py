@@ -110,13 +110,13 @@ def _cached(version: ArtifactVersion, settings: Settings) -> Committed | None:
     from registry.store import Store
 
     store = Store(settings.cache_dir, settings.base_url or "")
-    for selection in (Selection(), Selection(everything=True)):
+    for key in (*Selection().keys, Selection(everything=True).key):
         found = store.find(
             version.entity,
             version.project,
             version.collection,
             version.version,
-            selection.key,
+            key,
         )
         if found is not None and found.record.version.digest == version.digest:
             return found
@@ -124,11 +124,13 @@ def _cached(version: ArtifactVersion, settings: Settings) -> Committed | None:
 
 
 def _cache_facts(committed: Committed) -> dict[str, Any]:
+    conversion = committed.record.conversion
     return {
         "path": str(committed.path),
         "snapshot": committed.record.snapshot,
         "committed_at": committed.record.committed_at,
         "skipped": [file.path for file in committed.record.skipped],
+        "conversion": dataclasses.asdict(conversion) if conversion else None,
     }
 
 
@@ -175,6 +177,9 @@ def _lines(document: dict[str, Any], *, with_files: bool) -> list[str]:
         f"  aliases   {', '.join(document['aliases']) or 'none'}",
         f"  cached    {cache['path'] if cache else 'no'}",
     ]
+    if cache and cache["conversion"]:
+        pairs = [f"{old} -> {new}" for old, new in cache["conversion"]["files"].items()]
+        lines += _section("pickled weights, converted to safetensors", pairs)
     lines += _section("runs", [_run_line(group) for group in document.get("runs", ())])
     lines += _section("metadata", [f"{k} = {v}" for k, v in sorted(document["metadata"].items())])
     exports = [line for export in document["exports"] for line in _export_lines(export)]

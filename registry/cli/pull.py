@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     metavar="REF",
     help="Base model of a PEFT adapter: an artifact or a folder; default: what it records.",
 )
+@click.option(
+    "--allow-pickle",
+    is_flag=True,
+    help="Convert pickled weights (.bin, .pt, .pth, .ckpt) to safetensors; nothing of them is run.",
+)
 @click.option("--offline", is_flag=True, help="Never touch the network.")
 @click.option("--refresh", is_flag=True, help="Ask the server even for a pinned, cached version.")
 @click.option("--verify", is_flag=True, help="Hash cached files again.")
@@ -39,6 +44,7 @@ def command(
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     base: str | None,
+    allow_pickle: bool,
     offline: bool,
     refresh: bool,
     verify: bool,
@@ -58,8 +64,11 @@ def command(
     documents = []
     with json_errors(as_json):
         settings = Settings.from_environment()
-        if offline:
-            settings = dataclasses.replace(settings, offline=True)
+        settings = dataclasses.replace(
+            settings,
+            offline=offline or settings.offline,
+            allow_pickle=allow_pickle or settings.allow_pickle,
+        )
         hub = WandbHub(settings)  # One for all names: it logs in once.
         for name in names:
             pulled = pull(
@@ -109,5 +118,6 @@ def _document(pulled: PulledVersion) -> dict[str, Any]:
         "files": [{"path": f.path, "size_bytes": f.size_bytes} for f in version.files],
         "skipped": [dataclasses.asdict(file) for file in pulled.skipped],
         "known_at": pulled.known_at,
+        "conversion": dataclasses.asdict(pulled.conversion) if pulled.conversion else None,
         "base": _document(pulled.base) if pulled.base is not None else None,
     }

@@ -85,6 +85,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
     metavar="REF",
     help="Base model of the PEFT adapters among them; default: what each records.",
 )
+@click.option(
+    "--allow-pickle",
+    is_flag=True,
+    help="Convert pickled weights (.bin, .pt, .pth, .ckpt) to safetensors; nothing of them is run.",
+)
 @click.option("--offline", is_flag=True, help="No network: what is in the cache must do.")
 @click.option(
     "--api-key-file",
@@ -109,6 +114,7 @@ def command(
     report: bool,
     report_window: float,
     base: str | None,
+    allow_pickle: bool,
     offline: bool,
     api_key_file: Path | None,
     allowed_host: tuple[str, ...],
@@ -146,17 +152,21 @@ def command(
             report_window_s=report_window,
             api_keys=api_key_file,
             allowed_hosts=allowed_host,
-            environment=_child_environment(base, offline=offline),
+            environment=_child_environment(
+                base, offline=offline, allow_pickle=allow_pickle or settings.allow_pickle
+            ),
         )
     )
 
 
-def _child_environment(base: str | None, *, offline: bool) -> dict[str, str]:
+def _child_environment(base: str | None, *, offline: bool, allow_pickle: bool) -> dict[str, str]:
     """Return the environment of the processes that pull, export and report."""
     from serving.config import process_environment
 
-    forbidden = {"RUNPORT_OFFLINE": "1"} if offline else {}
-    return {**process_environment(), **base_setting(base), **forbidden}
+    said = {"RUNPORT_OFFLINE": "1"} if offline else {}
+    if allow_pickle:
+        said["RUNPORT_ALLOW_PICKLE"] = "1"
+    return {**process_environment(), **base_setting(base), **said}
 
 
 def parse_tasks(texts: tuple[str, ...], deployments: set[str]) -> dict[str, str]:

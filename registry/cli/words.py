@@ -27,6 +27,9 @@ def describe(pulled: PulledVersion) -> list[str]:
         saved_bytes = sum(file.size_bytes for file in pulled.skipped)
         names = ", ".join(sorted(skipped)[:4]) + (", …" if len(skipped) > 4 else "")
         lines.append(f"left out {files_text(len(skipped))}, {size_text(saved_bytes)}: {names}")
+    if pulled.conversion is not None:
+        names = ", ".join(f"{old} -> {new}" for old, new in pulled.conversion.files.items())
+        lines.append(f"pickled weights converted: {names}, {pulled.conversion.tensors} tensors")
     if pulled.base is not None:
         lines.append(f"with its base model {pulled.base.version.qualified_name}")
     if pulled.known_at is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import resource
 import sys
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -11,6 +9,7 @@ from typing import Any, Protocol
 from registry.errors import ExportError, RegistryError, StorageError
 from registry.export.channel import Emit
 from registry.export.messages import Failure
+from registry.rlimits import limit_process
 
 _NETWORK_EVENTS = {"socket.connect", "socket.getaddrinfo", "socket.bind", "socket.sendto"}
 
@@ -33,17 +32,11 @@ class Limits(Protocol):
 
 def confine(limits: Limits) -> None:
     """Limit this process for good; call it before anything heavy is imported."""
-    for kind, limit in (
-        (resource.RLIMIT_AS, limits.memory_limit_bytes),
-        (resource.RLIMIT_CPU, limits.cpu_limit_s),
-        (resource.RLIMIT_FSIZE, limits.file_limit_bytes),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        # A lower limit of the surroundings stays, also where root could raise it.
-        lower = [now for now in resource.getrlimit(kind) if now != resource.RLIM_INFINITY]
-        allowed = min([limit, *lower])
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(kind, (allowed, allowed))
+    limit_process(
+        memory_bytes=limits.memory_limit_bytes,
+        cpu_s=limits.cpu_limit_s,
+        file_bytes=limits.file_limit_bytes,
+    )
     sys.addaudithook(forbid_network)
 
 

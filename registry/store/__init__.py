@@ -23,7 +23,7 @@ from registry.store.durable import make_folder, storage_errors
 from registry.store.layout import Layout
 from registry.store.marks import Marks
 from registry.store.records import Records, StoredFile, VersionRecord, now_text
-from registry.versions import ArtifactVersion
+from registry.versions import ArtifactVersion, Conversion
 
 if TYPE_CHECKING:
     from registry.store.blobs import Blobs
@@ -139,6 +139,7 @@ class Store:
         selection: str,
         files: Mapping[str, str],
         skipped: Sequence[Skipped],
+        conversion: Conversion | None = None,
     ) -> Committed:
         """Make the version exist, from blobs that are all here.
 
@@ -147,6 +148,7 @@ class Store:
             selection: key of what was chosen from it.
             files: path -> SHA-256.
             skipped: what was left on the server.
+            conversion: how the files came from pickled weights, if they did.
 
         Raises:
             StorageError: the disk refuses; the version does not exist then.
@@ -156,7 +158,7 @@ class Store:
         digest, path = build_snapshot(self.layout, files)
         with storage_errors(f"look at the snapshot {digest[:12]}"):
             stored = tuple(_stored(path, name, sha256) for name, sha256 in files.items())
-        record = VersionRecord(version, stored, tuple(skipped), digest, now_text())
+        record = VersionRecord(version, stored, tuple(skipped), digest, now_text(), conversion)
         self.records.commit(record, selection)
         return Committed(record, path)
 

@@ -6,6 +6,7 @@ snapshots/<digest>/        one version's files, made of blobs
 versions/<server>/<entity>/<project>/<collection>/v3.<selection>.json   the commit
 refs/<server>/<entity>/<project>/<collection>/<alias>.json              last known target
 exports/                   owned by registry.export
+conversions/<digest>.json  which snapshot is the one with this digest, its pickles converted
 ingest/                    bytes on their way in
 quarantine/                bytes that turned out wrong
 locks/                     they save work; renames keep truth
@@ -67,6 +68,10 @@ class Layout:
     def exports(self) -> Path:
         """Folder of all exports."""
         return self.root / "exports"
+
+    def conversion(self, snapshot: str) -> Path:
+        """Path of the note that says what became of a snapshot with pickled weights."""
+        return self.root / "conversions" / f"{snapshot}.json"
 
     @property
     def ingest(self) -> Path:

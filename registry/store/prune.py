@@ -233,6 +233,7 @@ def _move_away(layout: Layout, marks: Marks, choice: Choice, trash: Path) -> Non
             _rename(layout.snapshot(entry.digest), trash)
             for export in entry.exports:
                 _rename(export, trash)
+            layout.conversion(entry.digest).unlink(missing_ok=True)
             marks.forget(entry.digest)
         for sha256 in choice.blobs:
             _rename(layout.blob(sha256), trash)

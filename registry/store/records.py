@@ -16,7 +16,7 @@ import msgspec
 from registry.content import Skipped
 from registry.store.durable import storage_errors, write_durably
 from registry.store.layout import Layout, safe_part
-from registry.versions import ArtifactVersion
+from registry.versions import ArtifactVersion, Conversion
 
 FORMAT = 1
 T = TypeVar("T")
@@ -49,6 +49,7 @@ class VersionRecord:
         skipped: what was left on the server.
         snapshot: the snapshot's digest.
         committed_at: RFC 3339 time.
+        conversion: how the snapshot came from one with pickled weights, if it did.
         format: of this record.
     """
 
@@ -57,6 +58,7 @@ class VersionRecord:
     skipped: tuple[Skipped, ...]
     snapshot: str
     committed_at: str
+    conversion: Conversion | None = None
     format: int = FORMAT
 
 
