@@ -16,9 +16,6 @@ PIPELINE_NUM_BEAMS = 4
 _RELATIVE_TARGET_TOKENS = 4096
 """Of models without a table of positions, whose answers have no length of their own."""
 
-_OLD_DEFAULT_LENGTH = 20
-# transformers' own `max_length`: older versions wrote it down where nobody had chosen it.
-
 _RELATIVE_KEY = "relative_attention_num_buckets"
 _DEFAULT_POSITIONS = 1024
 
@@ -63,7 +60,6 @@ def translation_tasks(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
     settings.setdefault("num_beams", PIPELINE_NUM_BEAMS)
-    length = settings.get("max_length", _OLD_DEFAULT_LENGTH)
-    if length == _OLD_DEFAULT_LENGTH:
+    if "max_length" not in settings:
         settings.setdefault("max_new_tokens", PIPELINE_MAX_NEW_TOKENS)
     return settings
