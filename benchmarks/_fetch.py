@@ -4,7 +4,8 @@ python -m benchmarks._fetch pull NAME
 python -m benchmarks._fetch sdk NAME FOLDER
 
 Both have imported the SDK and logged in before the clock starts, so that what is compared is
-finding the version and fetching it. Prints one JSON object.
+finding the version and fetching it. Prints an empty line when it is ready, begins when a line
+comes in, and prints one JSON object.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ def written_bytes() -> int:
 def main() -> None:
     """Download and print what it took."""
     fetch = prepare(sys.argv[1], sys.argv[2])
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
     before_bytes = written_bytes()
     started_s, started_cpu_s = time.perf_counter(), time.process_time()
     fetch()
