@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SUFFIX = "-onnx"
 JOB_TYPE = "export"
+_FOLDER = "local"
+# The version that a folder of this machine has in the cache.
 
 
 def push_export(
@@ -42,7 +44,7 @@ def push_export(
         AuthError, UnavailableError: the server.
     """
     version = source.version
-    if version.entity == "local":
+    if version.version == _FOLDER:
         raise UsageError(
             f"{version.collection} is a folder: its export has no collection to belong to.",
             hint="Push the folder first: registry push FOLDER NAME.",
