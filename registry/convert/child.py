@@ -64,7 +64,7 @@ def _answer(request: ConvertRequest) -> Done | Failed:
         # What needs no torch to be seen is said without it.
         for job in request.files:
             check_archive(Path(job.source), _shown(job, request))
-        _import_torch(any(job.checkpoint and job.config_dir for job in request.files))
+        import_torch(with_transformers=any(j.checkpoint and j.config_dir for j in request.files))
         sys.addaudithook(_forbid)
         return Done(tuple(_convert(job, _shown(job, request)) for job in request.files))
     except RegistryError as error:
@@ -79,12 +79,17 @@ def _answer(request: ConvertRequest) -> Done | Failed:
         )
 
 
-def _import_torch(with_transformers: bool) -> None:
+def import_torch(*, with_transformers: bool) -> None:
+    """Import what reads weights, before programs and network are forbidden.
+
+    Raises:
+        ConversionError: it is not installed, or is known to be unsafe.
+    """
     try:
         import torch
 
         if with_transformers:
-            import transformers  # noqa: F401 - loaded before programs and network are forbidden
+            import transformers  # noqa: F401 - to be there before the hook is
     except ImportError as error:
         raise ConversionError(
             f"Converting pickled weights needs {error.name}, which is not installed.",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 import registry
@@ -83,6 +85,15 @@ def test_pickles_are_found_by_name_and_refused_by_content(
     with pytest.raises(UnsafeContentError, match=words) as caught:
         pull(corpus, name)
     assert "--all" in caught.value.hint
+
+
+def test_a_checkpoint_of_lightning_gives_its_tensors_when_pickles_are_allowed(
+    corpus: Corpus,
+) -> None:
+    settings = replace(corpus.settings, allow_pickle=True)
+    pulled = registry.pull("run-lit", settings=settings)
+    assert pulled.conversion is not None
+    assert load_file(pulled.path / "model.safetensors").keys() == {"layer.weight", "layer.bias"}
 
 
 @pytest.mark.parametrize(
