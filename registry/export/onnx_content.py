@@ -16,12 +16,16 @@ from typing import TypeAlias
 
 from registry.errors import UnsafeContentError
 from registry.export.evidence import MODEL_FILE
+from registry.export.seq2seq_run import ENCODER_FILE
 
 ALLOWED_DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
 """Operators that ONNX Runtime itself brings; any other domain would be somebody's library."""
 
 REFUSED_OPERATORS = frozenset({"Loop", "Scan", "SequenceMap", "PyOp", "OpaqueOp"})
 """Operators that run for as long as the data says; no export of ours has one."""
+
+LENDERS = (MODEL_FILE, ENCODER_FILE)
+"""Graphs whose weights the other graphs of an export may share."""
 
 MAX_NODES = 200_000
 _MAX_FIELDS = 4_000_000
@@ -46,14 +50,20 @@ def check_onnx(path: Path) -> None:
     name = path.name
     if not path.stat().st_size:
         raise _refused(name, "is empty")
+    problem: UnsafeContentError | None = None
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         view = memoryview(mapped)
         try:
             _Walk(name).model(view)
-        except (IndexError, ValueError, UnicodeDecodeError, OverflowError) as error:
-            raise _refused(name, "is no ONNX file") from error
+        except (IndexError, ValueError, UnicodeDecodeError, OverflowError):
+            problem = _refused(name, "is no ONNX file")
+        except UnsafeContentError as error:
+            # Its frames hold views of the file, which could not be closed.
+            problem = error.with_traceback(None)
         finally:
             view.release()
+    if problem is not None:
+        raise problem
 
 
 @dataclass(slots=True)
@@ -136,11 +146,9 @@ class _Walk:
         if key != "location":
             return
         # A graph may share the weights of the one beside it.
-        if _text_of(self._find(entry, 2)) not in {MODEL_FILE, f"{MODEL_FILE}.data", *self._own()}:
+        lenders = {f"{name}{end}" for name in LENDERS for end in ("", ".data")}
+        if _text_of(self._find(entry, 2)) not in {f"{self.name}.data", *lenders}:
             raise _refused(self.name, "reads its weights from another file")
-
-    def _own(self) -> set[str]:
-        return {f"{self.name}.data"}
 
     def _domain(self, domain: str) -> None:
         if domain not in ALLOWED_DOMAINS:

@@ -62,25 +62,24 @@ class Outline:
         if any(head.name not in places for head in self._heads):
             return False
         for head in self._heads:
-            place = places[head.name]
-            self._graph.graph.initializer.append(head)
-            weight = self._graph.graph.initializer[-1]
-            weight.data_location = weight.EXTERNAL
-            for key, text in (
-                ("location", place.file),
-                ("offset", str(place.offset_bytes)),
-                ("length", str(place.size_bytes)),
-            ):
-                weight.external_data.add(key=key, value=text)
+            _refer(self._graph, head, places[head.name])
         path.write_bytes(self._graph.SerializeToString())
         return True
 
 
-def write_model(model: onnx_ir.Model, path: Path) -> dict[str, WeightPlace]:
+def write_model(
+    model: onnx_ir.Model, path: Path, lent: Mapping[str, WeightPlace] | None = None
+) -> dict[str, WeightPlace]:
     """Write `model` to `path`; a model of more than 2 GB gets `<path>.data` beside it.
 
     Source locations that the exporter noted are left out. The model has lost its large weights
     afterwards: it was consumed.
+
+    Args:
+        model: the graph.
+        path: gets it.
+        lent: weights that another graph in the same folder has already, by name: this one refers
+            to them. A model of more than 2 GB has its own all the same.
 
     Returns:
         Where each large weight lies, by name.
@@ -97,10 +96,29 @@ def write_model(model: onnx_ir.Model, path: Path) -> dict[str, WeightPlace]:
     if total_bytes > MAX_FILE_BYTES:
         onnx_ir.save(model, str(path), external_data=f"{path.name}.data")
         return _external_places(path)
-    large = _take_large(model)
+    lent = lent or {}
+    taken = _take_large(model)
+    large = [value for value in taken if value.name not in lent]
+    graph = onnx_ir.to_proto(model)
+    for value in taken:
+        if value.name in lent:
+            _refer(graph, _head(value), lent[str(value.name)])
     with path.open("wb") as file:
-        file.write(onnx_ir.to_proto(model).SerializeToString())
+        file.write(graph.SerializeToString())
         return {str(value.name): _write_initializer(file, path.name, value) for value in large}
+
+
+def _refer(graph: onnx.ModelProto, head: onnx.TensorProto, place: WeightPlace) -> None:
+    """Add a weight to the graph that lies elsewhere."""
+    graph.graph.initializer.append(head)
+    weight = graph.graph.initializer[-1]
+    weight.data_location = weight.EXTERNAL
+    for key, text in (
+        ("location", place.file),
+        ("offset", str(place.offset_bytes)),
+        ("length", str(place.size_bytes)),
+    ):
+        weight.external_data.add(key=key, value=text)
 
 
 def _take_large(model: onnx_ir.Model) -> list[onnx_ir.Value]:

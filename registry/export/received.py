@@ -19,6 +19,7 @@ from registry.export.messages import TrialRequest
 from registry.export.onnx_content import check_onnx
 from registry.export.openvino_model import GRAPH_FILE, WEIGHTS_FILE
 from registry.export.process import run_child
+from registry.export.seq2seq_run import DECODER_FILE, ENCODER_FILE
 from registry.export.store import RECORD, Export, is_intact, read_record
 from registry.export.tasks import TASKS
 
@@ -114,7 +115,10 @@ def _check_structure(export: Export) -> None:
 def _needed(export: Export) -> tuple[str, ...]:
     if export.engine == "openvino":
         return (GRAPH_FILE, WEIGHTS_FILE)
-    return (MODEL_FILE,) if TASKS[export.task].form == "text" else ()
+    form = TASKS[export.task].form
+    if form == "seq2seq":
+        return (ENCODER_FILE, DECODER_FILE)
+    return (MODEL_FILE,) if form == "text" else ()
 
 
 def _try(export: Export) -> None:

@@ -10,8 +10,10 @@ caches of different lengths: they are filled up on the left, and `attention_mask
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
@@ -248,3 +250,47 @@ def _named(kind: str, cache: DynamicCache) -> Tensors:
         named[f"{kind}_{layer}_key"] = held.keys
         named[f"{kind}_{layer}_value"] = held.values
     return named
+
+
+def shared_tables(encoder: onnx_ir.Model) -> dict[str, onnx_ir.TensorProtocol]:
+    """Return the encoder's tables of a token each, by name: the decoder may have the same."""
+    return {
+        name: value.const_value
+        for name, value in encoder.graph.initializers.items()
+        if value.const_value is not None
+        and any(use.node.op_type == "Gather" for use in value.uses())
+    }
+
+
+def share_tables(
+    decoder: onnx_ir.Model, tables: Mapping[str, onnx_ir.TensorProtocol]
+) -> tuple[str, ...]:
+    """Let the decoder's head be the table of its tokens, turned, where it is; the graph is changed.
+
+    Returns:
+        Names of the tables that the decoder has in common with the encoder.
+    """
+    import onnx_ir
+
+    weights = decoder.graph.initializers
+    shared = []
+    for name, table in tables.items():
+        own = weights.get(name)
+        if own is None or not _equal(own.const_value, table):
+            continue
+        shared.append(name)
+        turned = table.numpy().T
+        for head in [*weights.values()]:
+            if head.const_value is None or tuple(head.const_value.shape.numpy()) != turned.shape:
+                continue
+            if np.array_equal(head.const_value.numpy(), turned):
+                node = onnx_ir.node("Transpose", [own], {"perm": [1, 0]})
+                node.outputs[0].shape, node.outputs[0].type = head.shape, head.type
+                decoder.graph.insert_before(next(iter(decoder.graph)), node)
+                head.replace_all_uses_with(node.outputs[0])
+                del weights[str(head.name)]
+    return tuple(shared)
+
+
+def _equal(one: onnx_ir.TensorProtocol | None, other: onnx_ir.TensorProtocol) -> bool:
+    return one is not None and np.array_equal(one.numpy(), other.numpy())

@@ -64,6 +64,9 @@ def _try_openvino(export: Export, threads: int) -> None:
 def _try_onnx(export: Export, threads: int) -> None:
     from registry.export.session import open_session
 
+    if TASKS[export.task].form == "seq2seq":
+        _try_seq2seq(export, threads)
+        return
     if not (export.path / MODEL_FILE).is_file():
         return
     session = open_session(export.path / MODEL_FILE, threads=threads)
@@ -72,6 +75,20 @@ def _try_onnx(export: Export, threads: int) -> None:
         return
     try:
         session.run(None, dict(_longest(export)))
+    # ONNX Runtime's exceptions share no base class of their own.
+    except Exception as error:
+        raise IntegrityError(f"It fails on its longest input: {str(error)[:300]}") from error
+
+
+def _try_seq2seq(export: Export, threads: int) -> None:
+    from registry.export.seq2seq_run import open_encoder_decoder
+
+    graphs = open_encoder_decoder(export.path, threads=threads)
+    longest = np.zeros(max(1, min(export.max_tokens, _MAX_TOKENS)), dtype=np.int64)
+    first = np.zeros(1, dtype=np.int64)
+    try:
+        source = graphs.encode([longest], 0)
+        graphs.decode(first, np.ones((1, 1), dtype=np.int64), source, graphs.empty_cache(1))
     # ONNX Runtime's exceptions share no base class of their own.
     except Exception as error:
         raise IntegrityError(f"It fails on its longest input: {str(error)[:300]}") from error

@@ -54,6 +54,8 @@ def convert(request: ChildRequest, source: ModelSource, emit: Emit) -> None:
         check_kind,
         export_decoder,
         export_encoder,
+        share_tables,
+        shared_tables,
         with_row_positions,
     )
     from registry.export.torch_model import load_torch_model
@@ -87,11 +89,14 @@ def convert(request: ChildRequest, source: ModelSource, emit: Emit) -> None:
     positions, shape = with_row_positions(model), cache_shape(model)
     emit(Progress("tracing and converting the encoder to ONNX"))
     encoder = export_encoder(EncoderPart(model, positions), max_tokens=source.max_tokens)
-    write_model(encoder, output_dir / ENCODER_FILE)
+    tables = shared_tables(encoder)
+    places = write_model(encoder, output_dir / ENCODER_FILE)
     emit(Progress("tracing and converting the decoder to ONNX"))
     part = DecoderPart(model, positions, shape[0])
     decoder = export_decoder(part, shape, max_source=source.max_tokens, max_target=longest)
-    write_model(decoder, output_dir / DECODER_FILE)
+    names = share_tables(decoder, tables)
+    lent = {name: places[name] for name in names if name in places}
+    write_model(decoder, output_dir / DECODER_FILE, lent)
 
 
 def _write_settings(model: Any, tokenizer: Any, output_dir: Path) -> None:
