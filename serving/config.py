@@ -48,8 +48,8 @@ class CoreLimits(msgspec.Struct, frozen=True):
         max_queue: rows accepted and not yet answered, at most.
         max_batch_tokens: padded tokens of a batch, at most (a single longer row still runs).
         max_batch_rows: rows of a batch, at most.
-        length_step: rows whose lengths round up to the same multiple may share a batch;
-            1 batches equal lengths only, which is what pays on CPU.
+        length_step: rows whose lengths round up to the same multiple may share a batch; 0 leaves
+            it to the engine: 1, equal lengths, where it computes on padding, else a wide one.
         age_cap_s: a row that has waited longer leads the next batch; until then the fullest
             batch goes first. 0 means that the oldest row always leads.
         tokenize_threads: threads that turn items into rows.
@@ -57,9 +57,9 @@ class CoreLimits(msgspec.Struct, frozen=True):
 
     slots: int = 1
     max_queue: int = 1024
-    max_batch_tokens: int = 1024
+    max_batch_tokens: int = 512
     max_batch_rows: int = 16
-    length_step: int = 1
+    length_step: int = 0
     age_cap_s: float = 0.0
     tokenize_threads: int = 1
 

@@ -13,6 +13,9 @@ from serving.errors import InferenceError, LoadError
 from serving.tasks.protocol import Array
 
 MODEL_FILE = "model.onnx"
+PACKED = "runport.packed"
+"""Metadata of a graph that takes padding out (see `registry.export.fusion`)."""
+
 _RECORD = "export.json"
 
 
@@ -27,6 +30,7 @@ class OnnxEngine:
         self._session: Any | None = session
         self._input_names = tuple(value.name for value in session.get_inputs())
         self._output_names = tuple(value.name for value in session.get_outputs())
+        self._packed = PACKED in session.get_modelmeta().custom_metadata_map
 
     @property
     def name(self) -> str:
@@ -37,6 +41,11 @@ class OnnxEngine:
     def input_names(self) -> tuple[str, ...]:
         """Inputs of the graph, in order."""
         return self._input_names
+
+    @property
+    def pads_freely(self) -> bool:
+        """Whether the graph takes padding out itself, as it says."""
+        return self._packed
 
     def run(self, batch: Mapping[str, Array]) -> dict[str, Array]:
         """Run a padded batch; entries that the graph has no input for are left out.

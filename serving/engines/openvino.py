@@ -47,6 +47,11 @@ class OpenVinoEngine:
         """Inputs of the graph, in order."""
         return self._input_names
 
+    @property
+    def pads_freely(self) -> bool:
+        """No: it computes on padding as on anything else."""
+        return False
+
     def run(self, batch: Mapping[str, Array]) -> dict[str, Array]:
         """Run a padded batch; entries that the graph has no input for are left out.
 

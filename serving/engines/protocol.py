@@ -19,6 +19,10 @@ class Engine(Protocol):
     def input_names(self) -> tuple[str, ...]:
         """Inputs that a batch must have, in the model's order."""
 
+    @property
+    def pads_freely(self) -> bool:
+        """Whether rows of unlike lengths may share a batch at little cost."""
+
     def run(self, batch: Mapping[str, Array]) -> dict[str, Array]:
         """Run a batch of arrays of shape (rows, tokens); may be called by several threads at once.
 

@@ -39,6 +39,11 @@ class TorchEngine:
         """Inputs that a batch must have."""
         return self._input_names
 
+    @property
+    def pads_freely(self) -> bool:
+        """No: it computes on padding as on anything else."""
+        return False
+
     def run(self, batch: Mapping[str, Array]) -> dict[str, Array]:
         """Run a padded batch; entries that the model does not take are left out.
 

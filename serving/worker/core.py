@@ -29,7 +29,7 @@ from serving.tasks.protocol import Row, Task
 from serving.worker.batch import problem_of, run_batch
 from serving.worker.items import Item
 from serving.worker.messages import Outcome, PredictRequest, Problem
-from serving.worker.schedule import BatchPolicy, LengthQueue, Waiting
+from serving.worker.schedule import BatchPolicy, LengthQueue, Waiting, chosen_step
 
 TOKENIZE_CHUNK = 16
 """Items tokenised in one go: the first rows of a long list run while the rest is tokenised."""
@@ -113,7 +113,7 @@ class WorkerCore:
             BatchPolicy(
                 max_batch_tokens=limits.max_batch_tokens,
                 max_batch_rows=limits.max_batch_rows,
-                length_step=limits.length_step,
+                length_step=limits.length_step or chosen_step(engine.pads_freely),
                 age_cap_s=limits.age_cap_s,
             )
         )

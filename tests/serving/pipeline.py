@@ -95,12 +95,14 @@ class SumEngine:
 
     Args:
         held: runs wait until `release`.
+        pads_freely: what it says of padding.
     """
 
     input_names = ("ids", "mask")
     name = "sum"
 
-    def __init__(self, *, held: bool = False) -> None:
+    def __init__(self, *, held: bool = False, pads_freely: bool = False) -> None:
+        self.pads_freely = pads_freely
         self.batches: list[tuple[int, int]] = []
         self.running = 0
         self.most_running = 0

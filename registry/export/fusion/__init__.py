@@ -14,6 +14,9 @@ from registry.export.fusion.first_row import keep_first_row
 from registry.export.fusion.packing import pack_tokens
 from registry.export.fusion.parts import MICROSOFT
 
+PACKED = "runport.packed"
+"""Metadata of a graph that takes padding out itself: rows of unlike lengths may share a batch."""
+
 _STEPS = (
     ("attention", fuse_attention),
     ("first-row", keep_first_row),
@@ -28,6 +31,8 @@ def fuse(model: ir.Model) -> dict[str, int]:
     applied = {name: found for name, step in _STEPS if (found := step(model.graph))}
     if "attention" in applied:
         model.opset_imports[MICROSOFT] = 1
+    if "packing" in applied:
+        model.metadata_props[PACKED] = "1"
     if applied:
         RemoveUnusedNodesPass()(model)
     return applied

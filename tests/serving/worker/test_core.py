@@ -353,3 +353,16 @@ def test_engine_threads_are_gone_after_the_end() -> None:
 
     with_core(body, slots=3)
     assert not [t.name for t in threading.enumerate() if t.name.startswith(("engine", "tokenize"))]
+
+
+@pytest.mark.parametrize(("pads_freely", "batches"), [(False, 2), (True, 1)])
+def test_unlike_lengths_share_a_batch_where_padding_is_free(
+    pads_freely: bool, batches: int
+) -> None:
+    async def run() -> list[tuple[int, int]]:
+        engine = SumEngine(pads_freely=pads_freely)
+        async with WorkerCore(CharacterTask(), engine, CoreLimits()) as core:
+            await core.predict(PredictRequest(["abc", "abcd"], {}))
+        return engine.batches
+
+    assert len(asyncio.run(run())) == batches
