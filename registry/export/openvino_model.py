@@ -102,6 +102,11 @@ def _core() -> Any:
         raise UnavailableError(
             "OpenVINO is not installed.", hint="pip install 'runport[openvino]'"
         ) from error
+    import numpy as np
+
+    # The binding looks numpy up when it meets the first array, and two threads that meet their
+    # first one together wait for each other for ever (2026.4): let one be met here.
+    _ = openvino.Tensor(np.zeros((1, 1), dtype=np.int64)).data
     return openvino.Core()
 
 
