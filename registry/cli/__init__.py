@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "push": ("registry.cli.push", "Log a folder as a version."),
     "rollback": ("registry.cli.rollback", "Undo the last move of an alias."),
     "serve": ("registry.cli.serve", "Answer predictions over HTTP."),
+    "tune": ("registry.cli.tune", "Find the fastest engine within an accuracy budget."),
     "verify": ("registry.cli.verify", "Hash what is cached again, and repair it."),
 }
 """Command name -> (module, one-line help shown before the module is imported)."""

@@ -23,6 +23,9 @@ from registry.store.marks import Marks
 from registry.store.owners import is_gone
 from registry.store.records import VersionRecord, every_record
 
+TUNED = "tuned"
+"""Folder of what `registry.tuning` keeps; its names begin like those of exports."""
+
 _TEMPORARY_S = 3600.0
 _STAGING_S = 6 * 3600.0
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
@@ -37,7 +40,7 @@ class Entry:
         names: pinned names of its versions; empty for a local folder.
         records: the files that commit these.
         contents: what it is made of: key of the bytes -> size in bytes.
-        exports: folders of exports and reports of refused ones.
+        exports: folders of exports, reports of refused ones, and what tuning measured.
         exports_bytes: their size.
         last_used_s: Unix time.
         pinned: kept until it is unpinned.
@@ -176,7 +179,7 @@ def _entries(
         records.setdefault(record.snapshot, []).append((path, record))
     snapshots = {path.name for path in _children(layout.snapshots) if _DIGEST.match(path.name)}
     exports: dict[str, list[Path]] = {}
-    for path in _children(layout.exports):
+    for path in (*_children(layout.exports), *_children(layout.root / TUNED)):
         exports.setdefault(path.name.split("-", 1)[0], []).append(path)
     exports = {digits: paths for digits, paths in exports.items() if len(digits) == EXPORT_DIGITS}
     digests = snapshots | records.keys()
@@ -235,7 +238,7 @@ def _temporaries(layout: Layout, claims: Claims) -> Iterator[Path]:
     for path in (*layout.ingest.glob("*.tmp"), *layout.snapshots.glob(".*.tmp")):
         if now_s - _time_s(path) >= age_s:
             yield path
-    for folder in ("blobs", "digests", "versions", "refs", "pins", "exports", "leases"):
+    for folder in ("blobs", "digests", "versions", "refs", "pins", "exports", TUNED, "leases"):
         for path in (layout.root / folder).rglob(".*.tmp"):
             if now_s - _time_s(path) >= _TEMPORARY_S:
                 yield path
