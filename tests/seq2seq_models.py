@@ -161,8 +161,8 @@ def tiny_mbart(directory: Path, seed: int = 0, *, max_length: int = 64, **genera
 def _bart_sizes(max_length: int) -> dict[str, Any]:
     return {
         "d_model": _WIDTH,
-        "encoder_layers": 2,
-        "decoder_layers": 2,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
         "encoder_attention_heads": 4,
         "decoder_attention_heads": 4,
         "encoder_ffn_dim": 2 * _WIDTH,
