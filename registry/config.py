@@ -51,6 +51,8 @@ class Settings:
             (`RUNPORT_BASE`).
         allow_pickle: whether pickled weights are converted to safetensors instead of refused
             (`RUNPORT_ALLOW_PICKLE`).
+        allow_references: places that references in artifacts may lead to, such as
+            `https://host/path` (`RUNPORT_ALLOW_REFERENCES`, separated by spaces).
     """
 
     cache_dir: Path
@@ -62,6 +64,7 @@ class Settings:
     api_timeout_s: int = 20
     base: str | None = None
     allow_pickle: bool = False
+    allow_references: tuple[str, ...] = ()
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -81,6 +84,7 @@ class Settings:
             api_timeout_s=_positive_int(env, "RUNPORT_API_TIMEOUT_S", 20),
             base=env.get("RUNPORT_BASE") or None,
             allow_pickle=parse_bool("RUNPORT_ALLOW_PICKLE", env.get("RUNPORT_ALLOW_PICKLE", "")),
+            allow_references=tuple(env.get("RUNPORT_ALLOW_REFERENCES", "").split()),
         )
 
 

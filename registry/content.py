@@ -11,9 +11,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from registry.errors import IntegrityError, UnsafeContentError
 from registry.versions import FileEntry
+
+if TYPE_CHECKING:
+    from registry.references.allowed import AllowedReferences
 
 _COMPONENT_LIMIT_BYTES = 255
 _PATH_LIMIT_BYTES = 1024
@@ -141,13 +145,19 @@ class Plan:
         return sum(file.size_bytes for file in self.skipped)
 
 
-def plan_files(name: str, files: Iterable[FileEntry], selection: Selection) -> Plan:
+def plan_files(
+    name: str,
+    files: Iterable[FileEntry],
+    selection: Selection,
+    allowed: AllowedReferences | None = None,
+) -> Plan:
     """Choose the files to fetch.
 
     Args:
         name: the version's name, for messages.
         files: the manifest's entries.
         selection: what the user asked for.
+        allowed: which references may be followed; None allows none.
 
     Raises:
         UnsafeContentError: a path, a reference, code or pickled weights are not acceptable.
@@ -162,7 +172,12 @@ def plan_files(name: str, files: Iterable[FileEntry], selection: Selection) -> P
         if not selection.wants(entry.path):
             skipped.append(Skipped(entry.path, entry.size_bytes, "excluded"))
             continue
-        _refuse_by_name(name, entry)
+        if entry.reference is not None:
+            # Loaded here: a warm pull has no use for it.
+            from registry.references.allowed import AllowedReferences, refuse_unallowed
+
+            refuse_unallowed(name, entry, allowed or AllowedReferences())
+        _refuse_code(name, entry)
         reason = None
         if not selection.everything:
             reason = _reason_to_skip(name, entry.path, safe_folders, pickled)
@@ -173,12 +188,7 @@ def plan_files(name: str, files: Iterable[FileEntry], selection: Selection) -> P
     return Plan(tuple(wanted), tuple(skipped))
 
 
-def _refuse_by_name(name: str, entry: FileEntry) -> None:
-    if entry.reference is not None:
-        raise UnsafeContentError(
-            f"{name} refers to {entry.reference} for {entry.path!r} instead of holding its bytes.",
-            hint=f"Log the file itself, or leave it out with --exclude {entry.path!r}.",
-        )
+def _refuse_code(name: str, entry: FileEntry) -> None:
     if entry.path.lower().endswith(_CODE):
         raise UnsafeContentError(
             f"{name} holds code: {entry.path!r}. Runport never runs an artifact's code.",

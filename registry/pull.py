@@ -37,6 +37,7 @@ from registry.versions import ArtifactVersion, FileEntry
 
 if TYPE_CHECKING:
     from registry.hub import Hub
+    from registry.references.fetch import Fetched
     from registry.retry import Limits
     from registry.transfer import Progress
 
@@ -267,31 +268,41 @@ class _Pull:
     ) -> PulledVersion:
         files = hub.files(version)
         name = version.qualified_name
-        plan = plan_files(name, files, self.selection)
+        from registry.references.fetch import fetched_references, parse_allowed
+
+        allowed = parse_allowed(self.settings.allow_references)
+        plan = plan_files(name, files, self.selection, allowed)
         if not plan.wanted:
             raise NotFoundError(
                 f"{name} holds no file that was asked for.", hint=_left_out(plan.skipped)
             )
+        version = replace(version, files=files)
+        references = [file for file in plan.wanted if file.reference]
         # What is found here now, or arrives, must still be here at the commit.
-        with self.store.claims.pulling(file.size_bytes for file in plan.wanted):
-            return self._fetch_planned(hub, replace(version, files=files), plan, progress, limits)
+        with (
+            fetched_references(self.store, references, allowed) as elsewhere,
+            self.store.claims.pulling(file.size_bytes for file in plan.wanted),
+        ):
+            return self._fetch_planned(hub, version, plan, elsewhere, progress, limits)
 
     def _fetch_planned(
         self,
         hub: Hub,
         version: ArtifactVersion,
         plan: Plan,
+        elsewhere: Fetched,
         progress: Progress | None,
         limits: Limits | None,
     ) -> PulledVersion:
         name = version.qualified_name
-        here = {
+        here = elsewhere.files | {
             file.path: sha256
             for file in plan.wanted
             if file.digest and (sha256 := self.store.blobs.find(file.digest, file.size_bytes))
         }
         missing = [file for file in plan.wanted if file.path not in here]
         fetched_bytes = self._download(hub, version, missing, here, progress, limits)
+        fetched_bytes += elsewhere.fetched_bytes
         for path, sha256 in here.items():
             check_content(name, path, self.store.layout.blob(sha256))
         pickled = plan.pickles and not self.selection.everything

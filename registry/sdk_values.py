@@ -81,7 +81,7 @@ def as_file(path: str, entry: Any) -> FileEntry:
     """
     size_bytes = int(entry.size or 0)
     if entry.ref is not None:
-        return FileEntry(path, size_bytes, None, reference=str(entry.ref))
+        return FileEntry(path, size_bytes, None, str(entry.ref), str(entry.digest or "") or None)
     # Entries hashed with MD5 carry no mark; others name their algorithm (SDK 0.29 and later).
     algorithm = str((entry.extra or {}).get("alg", "MD5")).lower()
     if algorithm not in {"md5", "xxh128"}:

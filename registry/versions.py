@@ -32,12 +32,15 @@ class FileEntry:
         size_bytes: length in bytes.
         digest: what the bytes must hash to; None for a reference entry.
         reference: the URL of a reference entry (`s3://…`); None for stored bytes.
+        reference_digest: what the manifest says of a reference, in its own spelling: an MD5 of a
+            file's bytes, an ETag, or only the address again.
     """
 
     path: str
     size_bytes: int
     digest: Digest | None
     reference: str | None = None
+    reference_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 REGISTRY_LAYERS: list[set[str]] = [
     {"registry.errors"},
     {"registry.versions", "registry.config", "registry.selector", "registry.wire"},
-    {"registry.rlimits"},
+    {"registry.rlimits", "registry.references.allowed"},
     {"registry.reference", "registry.naming", "registry.content", "registry.retry"},
     {
         "registry.hub",
@@ -28,6 +28,7 @@ REGISTRY_LAYERS: list[set[str]] = [
     },
     {"registry.cache", "registry.resolve", "registry.ranges", "registry.pulled", "registry.lookup"},
     {"registry.transfer", "registry.local", "registry.adapter", "registry.convert"},
+    {"registry.references"},
     {"registry.pull"},
     {
         "registry.export",

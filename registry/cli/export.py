@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     help="Base model of a PEFT adapter: an artifact or a folder; default: what it records.",
 )
 @click.option(
+    "--allow-reference",
+    "allow_references",
+    multiple=True,
+    metavar="PLACE",
+    help="Follow references into s3://bucket/prefix, https://host/path or file:///folder.",
+)
+@click.option(
     "--allow-pickle",
     is_flag=True,
     help="Convert pickled weights (.bin, .pt, .pth, .ckpt) to safetensors; nothing of them is run.",
@@ -78,6 +85,7 @@ def command(
     name: str,
     task: str | None,
     base: str | None,
+    allow_references: tuple[str, ...],
     allow_pickle: bool,
     engine: str,
     precision: str,
@@ -111,7 +119,11 @@ def command(
 
     with json_errors(as_json):
         settings = Settings.from_environment()
-        settings = replace(settings, allow_pickle=allow_pickle or settings.allow_pickle)
+        settings = replace(
+            settings,
+            allow_pickle=allow_pickle or settings.allow_pickle,
+            allow_references=(*settings.allow_references, *allow_references),
+        )
         pulled = pull(name, settings=settings, base=base)
         candidate = find_candidate(engine, precision)
         stages: list[str] = []

@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     help="Base model of a PEFT adapter: an artifact or a folder; default: what it records.",
 )
 @click.option(
+    "--allow-reference",
+    "allow_references",
+    multiple=True,
+    metavar="PLACE",
+    help="Follow references into s3://bucket/prefix, https://host/path or file:///folder.",
+)
+@click.option(
     "--allow-pickle",
     is_flag=True,
     help="Convert pickled weights (.bin, .pt, .pth, .ckpt) to safetensors; nothing of them is run.",
@@ -44,6 +51,7 @@ def command(
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     base: str | None,
+    allow_references: tuple[str, ...],
     allow_pickle: bool,
     offline: bool,
     refresh: bool,
@@ -68,6 +76,7 @@ def command(
             settings,
             offline=offline or settings.offline,
             allow_pickle=allow_pickle or settings.allow_pickle,
+            allow_references=(*settings.allow_references, *allow_references),
         )
         hub = WandbHub(settings)  # One for all names: it logs in once.
         for name in names:

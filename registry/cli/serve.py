@@ -10,6 +10,7 @@ import rich_click as click
 from registry.config import Settings
 from registry.errors import UsageError
 from registry.reference import LocalRef, parse_reference
+from registry.references.allowed import parse_allowed
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
@@ -23,7 +24,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
     type=click.Choice(["auto", "onnx", "openvino", "torch"]),
     default="auto",
     show_default=True,
-    help="auto: ONNX Runtime where an export is within tolerance, else torch.",
+    help="auto: what `registry tune` chose, else ONNX Runtime where an export is within tolerance, else torch.",
 )
 @click.option(
     "--precision",
@@ -39,7 +40,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
     metavar="NAME=TASK",
     help="What a deployment answers; default: as its metadata or architecture says.",
 )
-@click.option("--threads", type=click.IntRange(1), help="Engine threads of each model [all cores].")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="Engine threads of each model [as tuned, else all cores].",
+)
 @click.option(
     "--max-queue",
     type=click.IntRange(1),
@@ -86,6 +91,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
     help="Base model of the PEFT adapters among them; default: what each records.",
 )
 @click.option(
+    "--allow-reference",
+    "allow_references",
+    multiple=True,
+    metavar="PLACE",
+    help="Follow references into s3://bucket/prefix, https://host/path or file:///folder.",
+)
+@click.option(
     "--allow-pickle",
     is_flag=True,
     help="Convert pickled weights (.bin, .pt, .pth, .ckpt) to safetensors; nothing of them is run.",
@@ -114,6 +126,7 @@ def command(
     report: bool,
     report_window: float,
     base: str | None,
+    allow_references: tuple[str, ...],
     allow_pickle: bool,
     offline: bool,
     api_key_file: Path | None,
@@ -143,6 +156,7 @@ def command(
             engine=engine,
             precision=precision,
             core=CoreLimits(slots=threads or available_cores(), max_queue=max_queue),
+            tuned_threads=threads is None,
             http=HttpLimits(request_timeout_s=request_timeout),
             load_timeout_s=load_timeout,
             prepare_timeout_s=prepare_timeout,
@@ -153,19 +167,25 @@ def command(
             api_keys=api_key_file,
             allowed_hosts=allowed_host,
             environment=_child_environment(
-                base, offline=offline, allow_pickle=allow_pickle or settings.allow_pickle
+                base, offline=offline, allow_pickle=allow_pickle, allow_references=allow_references
             ),
         )
     )
 
 
-def _child_environment(base: str | None, *, offline: bool, allow_pickle: bool) -> dict[str, str]:
+def _child_environment(
+    base: str | None, *, offline: bool, allow_pickle: bool, allow_references: tuple[str, ...]
+) -> dict[str, str]:
     """Return the environment of the processes that pull, export and report."""
     from serving.config import process_environment
 
     said = {"RUNPORT_OFFLINE": "1"} if offline else {}
     if allow_pickle:
         said["RUNPORT_ALLOW_PICKLE"] = "1"
+    if allow_references:
+        parse_allowed(allow_references)
+        known = Settings.from_environment().allow_references
+        said["RUNPORT_ALLOW_REFERENCES"] = " ".join((*known, *allow_references))
     return {**process_environment(), **base_setting(base), **said}
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from registry.pulled import PulledVersion
+    from registry.versions import FileEntry
 
 
 def describe(pulled: PulledVersion) -> list[str]:
@@ -30,11 +31,28 @@ def describe(pulled: PulledVersion) -> list[str]:
     if pulled.conversion is not None:
         names = ", ".join(f"{old} -> {new}" for old, new in pulled.conversion.files.items())
         lines.append(f"pickled weights converted: {names}, {pulled.conversion.tensors} tensors")
+    lines += _references_words(files)
     if pulled.base is not None:
         lines.append(f"with its base model {pulled.base.version.qualified_name}")
     if pulled.known_at is not None:
         age_s = KnownRef("", "", "", pulled.known_at).age_s(datetime.datetime.now(datetime.UTC))
         lines.append(f"offline: the alias pointed here {age_text(age_s)} ago")
+    return lines
+
+
+def _references_words(files: list[FileEntry]) -> list[str]:
+    """Say which files came from elsewhere, and what nobody but the first fetch vouches for."""
+    if not any(file.reference for file in files):
+        return []
+    from registry.references.allowed import is_checkable
+
+    elsewhere = [file for file in files if file.reference]
+    lines = [f"from elsewhere: {', '.join(str(file.reference) for file in elsewhere)}"]
+    unchecked = [file.path for file in elsewhere if not is_checkable(file)]
+    if unchecked:
+        lines.append(
+            f"no digest was logged for {', '.join(unchecked)}: what was fetched first is pinned"
+        )
     return lines
 
 

@@ -7,6 +7,7 @@ versions/<server>/<entity>/<project>/<collection>/v3.<selection>.json   the comm
 refs/<server>/<entity>/<project>/<collection>/<alias>.json              last known target
 exports/                   owned by registry.export
 conversions/<digest>.json  which snapshot is the one with this digest, its pickles converted
+references/<name>.json     what a reference (`http://…`) was when it was first fetched
 ingest/                    bytes on their way in
 quarantine/                bytes that turned out wrong
 locks/                     they save work; renames keep truth
@@ -72,6 +73,10 @@ class Layout:
     def conversion(self, snapshot: str) -> Path:
         """Path of the note that says what became of a snapshot with pickled weights."""
         return self.root / "conversions" / f"{snapshot}.json"
+
+    def reference_pin(self, name: str) -> Path:
+        """Path of the note that says what a reference was when it was first fetched."""
+        return self.root / "references" / f"{name}.json"
 
     @property
     def ingest(self) -> Path:
