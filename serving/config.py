@@ -95,6 +95,8 @@ class ServeConfig:
         precision: `auto` (fp32), or one of the engine's.
         engine_threads: threads inside the engine for one batch.
         core: batching and queue of each worker.
+        tuned_threads: whether a version that was tuned takes `engine_threads` and slots from its
+            measurement in place of these.
         http: limits of requests.
         restart: what happens when a worker dies.
         load_timeout_s, prepare_timeout_s: to start a worker; to pull and export a version.
@@ -120,6 +122,7 @@ class ServeConfig:
     precision: str = "auto"
     engine_threads: int = 1
     core: CoreLimits = field(default_factory=CoreLimits)
+    tuned_threads: bool = True
     http: HttpLimits = field(default_factory=HttpLimits)
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     load_timeout_s: float = 180.0

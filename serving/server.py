@@ -16,6 +16,7 @@ from collections.abc import Coroutine, Iterator
 from functools import partial
 from typing import Any
 
+import msgspec
 import structlog
 import uvicorn
 import uvloop
@@ -96,6 +97,26 @@ def bind(host: str, port: int) -> socket.socket:
         ) from error
     listener.setblocking(False)
     return listener
+
+
+def worker_plan(prepared: Prepared, config: ServeConfig) -> WorkerPlan:
+    """Return what the worker of a version shall do: as it was tuned, where it was."""
+    threads, limits = config.engine_threads, config.core
+    if prepared.engine_threads and config.tuned_threads:
+        threads = prepared.engine_threads
+        limits = msgspec.structs.replace(limits, slots=prepared.slots)
+    if prepared.max_batch_rows:
+        # Also where the threads are somebody's own choice: rows that run alone do so for their
+        # answers' sake.
+        rows = min(limits.max_batch_rows, prepared.max_batch_rows)
+        limits = msgspec.structs.replace(limits, max_batch_rows=rows)
+    return WorkerPlan(
+        directory=prepared.directory,
+        task=prepared.task,
+        engine=prepared.engine,
+        engine_threads=threads,
+        limits=limits,
+    )
 
 
 def _keys(config: ServeConfig) -> KeyRing | None:
@@ -228,20 +249,14 @@ class _Server:
 
     async def _launch(self, label: str, prepared: Prepared) -> WorkerProcess:
         config = self._config
-        plan = WorkerPlan(
-            directory=prepared.directory,
-            task=prepared.task,
-            engine=prepared.engine,
-            engine_threads=config.engine_threads,
-            limits=config.core,
-        )
+        plan = worker_plan(prepared, config)
         return await start_worker(label, plan, config.environment, timeout_s=config.load_timeout_s)
 
     def _on_version(self, deployment: Deployment, version: Prepared, what: str) -> None:
         if what == "stopped":
             self._telemetry.version_stopped(deployment.name, version.pinned_name)
             return
-        core = self._config.core
+        plan = worker_plan(version, self._config)
         self._telemetry.version_started(
             ServedVersion(
                 deployment=deployment.name,
@@ -252,9 +267,9 @@ class _Server:
                 facts={
                     "engine_reason": version.reason,
                     "precision": version.precision,
-                    "slots": core.slots,
-                    "engine_threads": self._config.engine_threads,
-                    "max_batch_tokens": core.max_batch_tokens,
+                    "slots": plan.limits.slots,
+                    "engine_threads": plan.engine_threads,
+                    "max_batch_tokens": plan.limits.max_batch_tokens,
                 },
             )
         )

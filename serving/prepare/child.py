@@ -69,7 +69,9 @@ def prepare(
         precision=precision,
         exports_dir=settings.cache_dir / "exports",
         task=task or snapshot.task,
+        cache_dir=settings.cache_dir,
     )
+    layout = choice.layout
     return Prepared(
         reference=reference,
         pinned_name=snapshot.pinned_name,
@@ -83,6 +85,9 @@ def prepare(
         known_at=snapshot.known_at,
         seconds=time.monotonic() - started,
         lease=str(lease.path) if lease else "",
+        engine_threads=layout.engine_threads if layout else 0,
+        slots=layout.slots if layout else 0,
+        max_batch_rows=layout.max_batch_rows if layout else 0,
     )
 
 

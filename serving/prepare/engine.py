@@ -2,13 +2,14 @@
 
 ONNX Runtime serves whatever has an export within tolerance. Without one, torch serves if it is
 installed, and says why. With neither there is an error that names both ways out. Other engines and
-precisions serve only when they are asked for by name, and then nothing else does.
+precisions serve only when they are asked for by name, and then nothing else does, or when `registry
+tune` chose them on this machine and nobody says otherwise.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import registry
@@ -30,6 +31,7 @@ class Choice:
         task: such as `text-classification`; empty lets the worker read it from the folder.
         reason: one sentence.
         precision: such as `fp32`.
+        layout: how its worker shall use the cores; None leaves it to the server.
     """
 
     engine: str
@@ -37,6 +39,7 @@ class Choice:
     task: str
     reason: str
     precision: str = "fp32"
+    layout: registry.TuningLayout | None = None
 
 
 def choose_engine(
@@ -47,6 +50,7 @@ def choose_engine(
     exports_dir: Path,
     task: str | None = None,
     precision: str = AUTO,
+    cache_dir: Path | None = None,
 ) -> Choice:
     """Choose the engine for the snapshot at `snapshot`; exports it when that is needed.
 
@@ -57,12 +61,19 @@ def choose_engine(
         exports_dir: where exports are kept.
         task: what it shall answer; None takes what its architecture is for.
         precision: as in `registry.CANDIDATES`; `auto` is the engine's first, fp32.
+        cache_dir: where `registry tune` keeps what it measured; None looks for nothing there.
 
     Raises:
         RegistryError: no engine can serve it; the hint names the ways out.
     """
     if (snapshot / EXPORT_FILE).is_file():
         return _exported(snapshot, digest, exports_dir, wanted, precision)
+    if cache_dir is not None and (wanted, precision) == (AUTO, AUTO):
+        tuned = _tuned(snapshot, digest, exports_dir, task, cache_dir)
+        if isinstance(tuned, Choice):
+            return tuned
+        plain = choose_engine(snapshot, digest, wanted=AUTO, exports_dir=exports_dir, task=task)
+        return replace(plain, reason=f"{plain.reason}; {tuned}") if tuned else plain
     if wanted == "torch":
         if precision not in (AUTO, "fp32"):
             raise registry.UsageError(
@@ -93,6 +104,35 @@ def _exported(folder: Path, digest: str, exports_dir: Path, wanted: str, precisi
         )
     _check_usable(registry.find_candidate(export.engine, export.precision))
     return Choice(export.engine, folder, "", "the folder is an export", export.precision)
+
+
+def _tuned(
+    snapshot: Path, digest: str, exports_dir: Path, task: str | None, cache_dir: Path
+) -> Choice | str:
+    """Return what was chosen by measuring; else why that is not used, empty if nothing was."""
+    name = registry.read_source(snapshot, task).task.name
+    found = registry.find_tuning(cache_dir, digest, name)
+    if found is None:
+        return ""
+    winner = found.tuning.winner
+    reason = f"tuned: {found.tuning.summary()}"
+    unused = f"{winner.name}, chosen by `registry tune`, is not used: "
+    if found.stale:
+        return unused + found.stale
+    if winner.engine == "torch":
+        missing = _why_not(TORCH_MODULES)
+        return (
+            unused + missing
+            if missing
+            else Choice("torch", snapshot, name, reason, layout=winner.layout)
+        )
+    export = registry.tuned_export(exports_dir, winner)
+    if export is None:
+        return f"{unused}its export is gone"
+    obstacle = registry.why_unusable(registry.find_candidate(winner.engine, winner.precision))
+    if obstacle:
+        return unused + obstacle
+    return Choice(winner.engine, export.path, export.task, reason, winner.precision, winner.layout)
 
 
 def _derived(

@@ -26,6 +26,8 @@ class Prepared(msgspec.Struct, frozen=True):
         known_at: when the alias was last seen to point here (RFC 3339), if the server could not
             be asked now and the cache's word was taken; None when the server said so.
         precision: of the weights and the arithmetic, such as `fp32`.
+        engine_threads, slots, max_batch_rows: how its worker shall use the cores, if that was
+            measured; 0 leaves it to the server.
     """
 
     reference: str
@@ -40,6 +42,9 @@ class Prepared(msgspec.Struct, frozen=True):
     lease: str = ""
     known_at: str | None = None
     precision: str = "fp32"
+    engine_threads: int = 0
+    slots: int = 0
+    max_batch_rows: int = 0
 
 
 class Refusal(msgspec.Struct, frozen=True):
