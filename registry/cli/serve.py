@@ -24,7 +24,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
     type=click.Choice(["auto", "onnx", "openvino", "torch"]),
     default="auto",
     show_default=True,
-    help="auto: what `registry tune` chose, else ONNX Runtime where an export is within tolerance, else torch.",
+    help="auto: what `registry tune` chose, else ONNX Runtime where an export is within "
+    "tolerance, else torch.",
 )
 @click.option(
     "--precision",
