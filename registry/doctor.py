@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from registry.config import Settings
 from registry.errors import ConfigError, RegistryError, StorageError, UnavailableError
+from registry.export import CANDIDATES, usable_candidates, why_unusable
 from registry.store.durable import make_folder
 
 if TYPE_CHECKING:
@@ -207,14 +208,21 @@ def check_engine() -> Check:
     """Say which inference engines are installed."""
     found = [
         f"{name} {version}"
-        for name in ("onnxruntime", "onnxruntime-gpu", "torch")
+        for name in ("onnxruntime", "onnxruntime-gpu", "openvino", "torch")
         if (version := _installed(name))
     ]
     if not found:
         return _failed(
             "engines", ConfigError("No engine is installed.", hint="pip install runport")
         )
-    return Check("engines", "ok", ", ".join(found))
+    return Check("engines", "ok", f"{', '.join(found)}; precisions: {_precisions()}")
+
+
+def _precisions() -> str:
+    """Say which engines and precisions this machine runs, and what keeps it from the others."""
+    usable = ", ".join(one.name for one in usable_candidates())
+    others = [(one.name, why_unusable(one)) for one in CANDIDATES if why_unusable(one)]
+    return "; ".join([usable, *(f"not {name}: {why}" for name, why in others)])
 
 
 def check_exporter() -> Check:

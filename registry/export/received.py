@@ -74,6 +74,9 @@ def _record(folder: Path) -> Export:
             f"{folder.name} has an {RECORD} that cannot be read.",
             hint="A newer release made it, or it is broken: export and push it again.",
         )
+    for file in export.files:
+        if "/" in file.name or "\\" in file.name or file.name.startswith("."):
+            raise _unvouched(file.name)
     try:
         find_candidate(export.engine, export.precision)
     except RegistryError as error:
@@ -91,18 +94,13 @@ def _record(folder: Path) -> Export:
 def _check_structure(export: Export) -> None:
     """Check that all graphs are named by the record, and are graphs of ours."""
     named = {file.name for file in export.files}
-    strange = [name for name in named if "/" in name or "\\" in name or name.startswith(".")]
     graphs = {
         path.relative_to(export.path).as_posix()
         for path in export.path.rglob("*")
         if path.suffix in _GRAPHS
     }
-    if strange or graphs - named:
-        what = sorted([*strange, *(graphs - named)])[0]
-        raise UnsafeContentError(
-            f"The export holds {what!r}, which its {RECORD} does not vouch for.",
-            hint="Push the export again.",
-        )
+    if graphs - named:
+        raise _unvouched(min(graphs - named))
     needed = _needed(export)
     lacking = [name for name in needed if name not in named]
     if lacking:
@@ -110,6 +108,13 @@ def _check_structure(export: Export) -> None:
     for name in sorted(graphs):
         if name.endswith(".onnx"):
             check_onnx(export.path / name)
+
+
+def _unvouched(name: str) -> UnsafeContentError:
+    return UnsafeContentError(
+        f"The export names or holds {name!r}, for which no {RECORD} of ours would vouch.",
+        hint="Push the export again.",
+    )
 
 
 def _needed(export: Export) -> tuple[str, ...]:
