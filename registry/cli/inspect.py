@@ -75,6 +75,7 @@ def describe(version: ArtifactVersion, settings: Settings) -> dict[str, Any]:
         ],
         "cache": _cache_facts(committed) if committed else None,
         "exports": _exports(settings, version),
+        "tunings": _tunings(settings, version),
     }
 
 
@@ -142,25 +143,49 @@ def _exports(settings: Settings, version: ArtifactVersion) -> list[dict[str, Any
     import msgspec
 
     from registry.export import list_records
-    from registry.store import Store
 
-    records = Store(settings.cache_dir, settings.base_url or "").records.of_collection(
-        version.entity, version.project, version.collection
-    )
-    snapshots = {
-        record.snapshot: None
-        for record in records
-        if (record.version.version, record.version.digest) == (version.version, version.digest)
-    }
     return [
         {
             **msgspec.to_builtins(record, enc_hook=str),
             "served": record.report.passed,
             "summary": record.report.summary(),
         }
-        for snapshot in snapshots
+        for snapshot in _snapshots(settings, version)
         for record in list_records(settings.cache_dir / "exports", snapshot)
     ]
+
+
+def _tunings(settings: Settings, version: ArtifactVersion) -> list[dict[str, Any]]:
+    """Return what `registry tune` measured of the version, and whether it holds here and now."""
+    import msgspec
+
+    from registry.tuning import list_tunings
+
+    return [
+        {
+            **msgspec.to_builtins(found.tuning),
+            "path": str(found.path),
+            "summary": found.tuning.summary(),
+            "stale": found.stale,
+        }
+        for snapshot in _snapshots(settings, version)
+        for found in list_tunings(settings.cache_dir, snapshot)
+    ]
+
+
+def _snapshots(settings: Settings, version: ArtifactVersion) -> list[str]:
+    from registry.store import Store
+
+    records = Store(settings.cache_dir, settings.base_url or "").records.of_collection(
+        version.entity, version.project, version.collection
+    )
+    return list(
+        dict.fromkeys(
+            record.snapshot
+            for record in records
+            if (record.version.version, record.version.digest) == (version.version, version.digest)
+        )
+    )
 
 
 def _lines(document: dict[str, Any], *, with_files: bool) -> list[str]:
@@ -184,6 +209,7 @@ def _lines(document: dict[str, Any], *, with_files: bool) -> list[str]:
     lines += _section("metadata", [f"{k} = {v}" for k, v in sorted(document["metadata"].items())])
     exports = [line for export in document["exports"] for line in _export_lines(export)]
     lines += _section("exports", exports)
+    lines += _section("tuned", [_tuning_line(tuning) for tuning in document["tunings"]])
     if "lineage" in document:
         lines += _lineage_lines(document["lineage"])
     if with_files:
@@ -208,6 +234,11 @@ def _link_line(run: dict[str, Any]) -> str:
 
 def _section(title: str, rows: list[str]) -> list[str]:
     return [f"  {title}", *(f"    {row}" for row in rows)] if rows else []
+
+
+def _tuning_line(tuning: dict[str, Any]) -> str:
+    held = f" (not used: {tuning['stale']})" if tuning["stale"] else ""
+    return f"{tuning['task']}  {tuning['summary']}{held}"
 
 
 def _export_lines(export: dict[str, Any]) -> list[str]:
