@@ -28,6 +28,7 @@ from registry.ranges import RangeReader
 from registry.retry import Limits, Patience, Transient
 from registry.store.ingest import BLOCK_BYTES, Hasher, Ingest, Partial
 from registry.versions import Digest, FileEntry
+from registry.width import WINDOW_S, Width
 from registry.wire import Connections
 
 _BUFFER_BYTES = 256 * 1024
@@ -144,6 +145,7 @@ class Transfer:
         self._tasks: deque[FileEntry | _Range] = deque()
         self._changed = threading.Condition()
         self._outstanding = 0
+        self._width = Width(limits.connections)
         self._error: BaseException | None = None
         self._active: set[_Job] = set()
         self._connections: list[Connections] = []
@@ -162,7 +164,7 @@ class Transfer:
         entries = sorted(entries, key=lambda entry: entry.size_bytes, reverse=True)
         self._tasks.extend(entries)
         self._outstanding = len(entries)
-        count = min(self._limits.connections, max(1, sum(map(self._width, entries))))
+        count = min(self._limits.connections, max(1, sum(map(self._parts, entries))))
         with ThreadPoolExecutor(_HASH_WORKERS, thread_name_prefix="hash") as self._hashing:
             threads = [threading.Thread(target=self._work, name=f"fetch-{i}") for i in range(count)]
             for thread in threads:
@@ -180,7 +182,7 @@ class Transfer:
         if self._error is not None:
             raise self._error
 
-    def _width(self, entry: FileEntry) -> int:
+    def _parts(self, entry: FileEntry) -> int:
         return 1 + entry.size_bytes // self._limits.range_bytes
 
     def _work(self) -> None:
@@ -207,10 +209,21 @@ class Transfer:
 
     def _take(self) -> FileEntry | _Range | None:
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._tasks or not self._outstanding or self._stop.is_set()
-            )
-            return self._tasks.popleft() if self._tasks and not self._stop.is_set() else None
+            while not self._may_go_on():
+                # Not for ever: whether more may fetch is also a question of time.
+                self._changed.wait(WINDOW_S if self._tasks else None)
+            if not self._tasks or self._stop.is_set():
+                return None
+            task = self._tasks.popleft()
+            if isinstance(task, _Range):
+                self._width.enter()
+            return task
+
+    def _may_go_on(self) -> bool:
+        if self._stop.is_set() or not self._outstanding:
+            return True
+        first = self._tasks[0] if self._tasks else None
+        return isinstance(first, FileEntry) or (first is not None and self._width.is_open)
 
     def _put(self, ranges: Sequence[_Range]) -> None:
         # In front: a file that has begun is finished before another begins, so
@@ -310,6 +323,9 @@ class Transfer:
                 if isinstance(error, Transient) and error.expired:
                     self._book.renew(path, url)
                 patience.wait(error, f"{path!r} from {urlsplit(url).netloc}")
+        with self._changed:
+            self._width.leave()
+            self._changed.notify_all()
         with job.lock:
             job.open_ranges -= 1
             last = job.open_ranges == 0
@@ -324,6 +340,7 @@ class Transfer:
     def _received(self, count_bytes: int) -> None:
         with self._changed:
             self.fetched_bytes += count_bytes
+            self._width.count(count_bytes)
         self._progress.advanced(count_bytes)
         if self._stop.is_set():
             raise _Stopped

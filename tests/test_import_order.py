@@ -18,7 +18,13 @@ REGISTRY_LAYERS: list[set[str]] = [
     {"registry.errors"},
     {"registry.versions", "registry.config", "registry.selector", "registry.wire"},
     {"registry.rlimits", "registry.references.allowed"},
-    {"registry.reference", "registry.naming", "registry.content", "registry.retry"},
+    {
+        "registry.reference",
+        "registry.naming",
+        "registry.content",
+        "registry.retry",
+        "registry.width",
+    },
     {
         "registry.hub",
         "registry.sdk_errors",
