@@ -30,6 +30,7 @@ _MAX_SAMPLES_BYTES = 16 * 2**20
 _SEED = 22
 _WORDS = 400
 _TRIED_TOKENS = 6000
+_HYPOTHESIS_TOKENS = 7
 _LABELS = ("sport", "politics", "weather")
 
 
@@ -118,7 +119,11 @@ _FORMS: Mapping[str, _Form] = {
     "text-classification": _plain({"top_k": None}),
     "token-classification": _plain({"ignore_labels": []}),
     "feature-extraction": _plain({}),
-    "zero-shot-classification": _plain({"candidate_labels": list(_LABELS)}),
+    "zero-shot-classification": _Form(
+        lambda words, n: words.text(n - _HYPOTHESIS_TOKENS),
+        lambda texts, at: texts[at],
+        {"candidate_labels": list(_LABELS)},
+    ),
     "question-answering": _Form(
         lambda words, n: {
             "question": words.text(min(8, n // 2)),
