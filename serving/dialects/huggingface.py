@@ -17,6 +17,9 @@ from serving.errors import InvalidInputError, InvalidRequestError, PayloadTooLar
 ALWAYS_LISTS = frozenset({"text-classification"})
 """Tasks whose answer has one more list around it, also for a single input."""
 
+FLAT_LISTS = frozenset({"summarization", "translation", "text2text-generation"})
+"""Tasks that answer one input with a list: of several inputs with one text each, it is one list."""
+
 # `options` steers Hugging Face's own hosting (wait_for_model, use_cache), not the model.
 _IGNORED = frozenset({"options"})
 _HINT = 'Send {"inputs": "some text"} or {"inputs": ["one", "two"]}.'
@@ -72,6 +75,8 @@ def shape(task: str, values: Sequence[Any], *, single: bool) -> Any:
     """Return the answer for `values`, one per input in their order, as the client reads it."""
     if single and task not in ALWAYS_LISTS:
         return values[0]
+    if task in FLAT_LISTS and not single and all(len(value) == 1 for value in values):
+        return [value[0] for value in values]
     return list(values)
 
 

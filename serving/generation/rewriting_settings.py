@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -68,6 +68,44 @@ _FRACTIONS: Mapping[str, tuple[float, float]] = {
     "top_p": (0.0, 1.0),
 }
 """Parameters that are any numbers, with the least and the most."""
+
+_Token = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+_Penalty = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class _Declared(msgspec.Struct):
+    """What the settings of a model may hold, where they hold it."""
+
+    bad_words_ids: list[list[_Token]] | None = None
+    begin_suppress_tokens: list[_Token] | None = None
+    bos_token_id: _Token | None = None
+    decoder_start_token_id: _Token | None = None
+    do_sample: bool | None = None
+    early_stopping: bool | Literal["never"] | None = None
+    encoder_no_repeat_ngram_size: _Count | None = None
+    encoder_repetition_penalty: _Penalty | None = None
+    eos_token_id: _Token | list[_Token] | None = None
+    exponential_decay_length_penalty: tuple[_Count, float] | None = None
+    forced_bos_token_id: _Token | None = None
+    forced_eos_token_id: _Token | list[_Token] | None = None
+    length_penalty: float | None = None
+    max_length: Annotated[int, msgspec.Meta(ge=2, lt=2**31)] | None = None
+    max_new_tokens: Annotated[int, msgspec.Meta(ge=1, lt=2**31)] | None = None
+    min_length: _Count | None = None
+    min_new_tokens: _Count | None = None
+    min_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    no_repeat_ngram_size: _Count | None = None
+    num_beams: Annotated[int, msgspec.Meta(ge=1, le=MAX_BEAMS)] | None = None
+    num_return_sequences: Annotated[int, msgspec.Meta(ge=1, le=MAX_BEAMS)] | None = None
+    prefix: str | None = None
+    remove_invalid_values: bool | None = None
+    repetition_penalty: _Penalty | None = None
+    suppress_tokens: list[_Token] | None = None
+    temperature: _Penalty | None = None
+    top_k: _Count | None = None
+    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+
 
 _SWITCHES = ("clean_up_tokenization_spaces", "do_sample")
 _OTHERS = ("early_stopping", "generate_parameters", "seed", "truncation")
@@ -247,8 +285,16 @@ def _checked(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the settings.
 
     Raises:
-        LoadError: one of them would change answers in a way that is not known here.
+        LoadError: one of them would change answers in a way that is not known here, or is not what
+            it should be.
     """
+    try:
+        msgspec.convert(settings, _Declared)
+    except msgspec.ValidationError as error:
+        raise LoadError(
+            f"The model's settings for its answers cannot be used: {error}",
+            hint="Correct generation_config.json and log the model again.",
+        ) from error
     for name, idle in _UNSUPPORTED.items():
         if settings.get(name, idle) not in (idle, None):
             raise LoadError(

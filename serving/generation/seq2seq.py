@@ -10,12 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from registry import EncodedSource, EncoderDecoder
-from serving.errors import InferenceError
+from registry import (
+    EncodedSource,
+    EncoderDecoder,
+    load_encoder_decoder,
+    max_target_tokens,
+    open_encoder_decoder,
+    read_source,
+)
+from serving.errors import InferenceError, LoadError
 from serving.generation.protocol import Prompt
+from serving.tasks.directory import read_directory
 from serving.tasks.protocol import Array
 
 
@@ -209,6 +218,56 @@ class Seq2SeqDecoder:
         for row, number in enumerate(sequences):
             self._places[number] = _Place(after, row)
         return np.asarray(logits, dtype=np.float32)
+
+
+def open_seq2seq(
+    directory: Path,
+    *,
+    engine: str,
+    task: str,
+    pad_id: int,
+    threads: int,
+    max_sequences: int,
+    cache_tokens: int,
+) -> Seq2SeqDecoder:
+    """Open the model in `directory`.
+
+    Args:
+        directory: an export of ours for `onnx`, a version as it was logged for `torch`.
+        engine: `onnx` or `torch`.
+        task: its task.
+        pad_id: fills up rows.
+        threads: cores that one run may use; for torch a setting of the whole process.
+        max_sequences, cache_tokens: as in `Seq2SeqDecoder`.
+
+    Raises:
+        LoadError: the directory is no export, or there is no such engine.
+        RegistryError: the model cannot be loaded.
+    """
+    if engine == "torch":
+        source = read_source(directory, task)
+        graphs, config = load_encoder_decoder(source, threads=threads), source.config
+    elif engine == "onnx":
+        model = read_directory(directory)
+        if model.exported_task is None:
+            raise LoadError(
+                f"{directory} is no export.",
+                hint="Make one with `registry export`; ONNX files of an artifact are not run.",
+            )
+        graphs, config = open_encoder_decoder(directory, threads=threads), model.config
+    else:
+        raise LoadError(
+            f"A model with encoder and decoder cannot be run by {engine!r}.",
+            hint="Engines are onnx and torch.",
+        )
+    return Seq2SeqDecoder(
+        engine,
+        graphs,
+        pad_id=pad_id,
+        context_tokens=max_target_tokens(config),
+        max_sequences=max_sequences,
+        cache_tokens=cache_tokens,
+    )
 
 
 def _picked(places: Sequence[_Place]) -> _Batch:

@@ -22,8 +22,8 @@ TEXTS = (
     "😀 \u200b\u0301 zero width",
     "the " * 300,
     " ".join(corpus(40)),
-    *corpus(170, seed=9),
-    *("x" * length for length in range(1, 80, 3)),
+    *corpus(175, seed=9),
+    *("x" * length for length in range(1, 80, 4)),
 )
 """Empty, one word, all of Unicode, longer than the models, at the edge of their maximum."""
 

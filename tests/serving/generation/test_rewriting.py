@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from tests.serving.generation.rewriting import TEXTS, Reference, Rewriter
 
 CASES = [
     ("t5", "summarization", "summarization", {}, TEXTS),
-    ("t5", "text2text-generation", "", {"num_beams": 1, "max_new_tokens": 12}, TEXTS),
+    ("t5", "text2text-generation", "", {"num_beams": 1, "max_new_tokens": 12}, TEXTS[:80]),
     ("bart", "summarization", "summarization", {}, TEXTS),
     (
         "bart",
@@ -30,14 +32,14 @@ CASES = [
         "translation",
         "translation_en_to_de",
         {"src_lang": "en", "tgt_lang": "de"},
-        TEXTS[:60],
+        TEXTS[:40],
     ),
     (
         "bart",
         "text2text-generation",
         "",
         {"max_length": 14, "num_beams": 1, "no_repeat_ngram_size": 2, "repetition_penalty": 1.3},
-        TEXTS[:60],
+        TEXTS[:40],
     ),
 ]
 KEYS = {
@@ -186,7 +188,31 @@ def test_translations_between_other_languages(seq2seq_exports: dict[str, Export]
         bart.prepare("a", {"src_lang": "en", "tgt_lang": "fr"})
 
 
-def test_settings_that_nothing_here_knows_are_refused(tmp_path: Path) -> None:
-    model = tiny_mbart(tmp_path, num_beam_groups=2)
-    with pytest.raises(LoadError, match="num_beam_groups"):
-        Rewriting.opener("translation")(read_directory(model))
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_beam_groups", 2),
+        ("num_beams", "many"),
+        ("eos_token_id", [-1]),
+        ("length_penalty", None),
+        ("bad_words_ids", [3]),
+        ("early_stopping", "soon"),
+        ("decoder_start_token_id", None),
+    ],
+)
+def test_settings_of_a_model_that_cannot_be(
+    seq2seq_exports: dict[str, Export], tmp_path: Path, name: str, value: object
+) -> None:
+    directory = tmp_path / "export"
+    shutil.copytree(seq2seq_exports["bart"].path, directory)
+    path = directory / "generation_config.json"
+    path.chmod(0o600)
+    settings = json.loads(path.read_text("utf-8")) | {name: value}
+    if name == "decoder_start_token_id":
+        settings["bos_token_id"] = None
+    path.write_text(json.dumps(settings), "utf-8")
+    if name == "length_penalty":
+        assert Rewriting.opener("summarization")(read_directory(directory))
+        return
+    with pytest.raises(LoadError, match="begins" if value is None else name):
+        Rewriting.opener("summarization")(read_directory(directory))
