@@ -244,4 +244,7 @@ def _tuning_line(tuning: dict[str, Any]) -> str:
 def _export_lines(export: dict[str, Any]) -> list[str]:
     words = f"{export['task']} {export['engine']} {export['precision']}"
     verdict = export["path"] if export["served"] else "refused: outside its tolerance"
-    return [f"{words}  {verdict}", f"  {export['summary']}"]
+    lines = [f"{words}  {verdict}", f"  {export['summary']}"]
+    if fusions := export.get("fusions"):
+        lines.append(f"  graph: {', '.join(f'{name} {count}' for name, count in fusions.items())}")
+    return lines
