@@ -183,6 +183,8 @@ def _notes(tuning: Tuning) -> list[str]:
         f"the machine's load was {tuning.load_before} before and {tuning.load_after} after; "
         f"{tuning.seconds:.0f} s",
     ]
+    if tuning.load_after > int(tuning.machine["cores"]) + 1:
+        notes.append("other work shared the machine: tune again when it is quiet to be sure")
     for row in tuning.rows:
         if row.reason:
             words = f" {row.layout.words}" if row.layout else ""

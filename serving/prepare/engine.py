@@ -66,14 +66,14 @@ def choose_engine(
     Raises:
         RegistryError: no engine can serve it; the hint names the ways out.
     """
-    if (snapshot / EXPORT_FILE).is_file():
-        return _exported(snapshot, digest, exports_dir, wanted, precision)
     if cache_dir is not None and (wanted, precision) == (AUTO, AUTO):
         tuned = _tuned(snapshot, digest, exports_dir, task, cache_dir)
         if isinstance(tuned, Choice):
             return tuned
         plain = choose_engine(snapshot, digest, wanted=AUTO, exports_dir=exports_dir, task=task)
         return replace(plain, reason=f"{plain.reason}; {tuned}") if tuned else plain
+    if (snapshot / EXPORT_FILE).is_file():
+        return _exported(snapshot, digest, exports_dir, wanted, precision)
     if wanted == "torch":
         if precision not in (AUTO, "fp32"):
             raise registry.UsageError(
@@ -110,7 +110,10 @@ def _tuned(
     snapshot: Path, digest: str, exports_dir: Path, task: str | None, cache_dir: Path
 ) -> Choice | str:
     """Return what was chosen by measuring; else why that is not used, empty if nothing was."""
-    name = registry.read_source(snapshot, task).task.name
+    own: registry.Export | None = None
+    if (snapshot / EXPORT_FILE).is_file():
+        own = registry.check_export(snapshot, marks_dir=exports_dir / CHECKED, digest=digest)
+    name = own.task if own else registry.read_source(snapshot, task).task.name
     found = registry.find_tuning(cache_dir, digest, name)
     if found is None:
         return ""
@@ -127,6 +130,8 @@ def _tuned(
             else Choice("torch", snapshot, name, reason, layout=winner.layout)
         )
     export = registry.tuned_export(exports_dir, winner)
+    if own is not None and not winner.export_key:
+        export = own if (own.engine, own.precision) == (winner.engine, winner.precision) else None
     if export is None:
         return f"{unused}its export is gone"
     obstacle = registry.why_unusable(registry.find_candidate(winner.engine, winner.precision))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import registry
 from serving.config import CoreLimits
+from serving.prepare.engine import EXPORT_FILE, TORCH_MODULES
 
 TORCH = "torch/fp32"
 REFERENCE = registry.CANDIDATES[0].name
@@ -31,7 +32,7 @@ class Contender:
         engine, precision: what runs it, how.
         directory: what its worker loads.
         task: what it answers.
-        export_key: of its export; empty for torch.
+        export_key: of its export; empty for torch, and where the version itself is the export.
         batch_invariant: as declared; measured as well.
         exactness: position among candidates that are as fast: the exact ones come first.
         layout: how it uses the cores.
@@ -97,6 +98,7 @@ class Version:
         digest: of it.
         task: what it answers.
         exports_dir: where exports are kept.
+        max_tokens: its longest input.
         samples: texts that exports are calibrated on; None for the version's own.
         budget: largest share of answers that may differ.
     """
@@ -105,6 +107,7 @@ class Version:
     digest: str
     task: str
     exports_dir: Path
+    max_tokens: int
     samples: Path | None
     budget: float
 
@@ -154,9 +157,9 @@ def gather_field(
             found.append(one)
     reference_missing = not found or found[0].name != REFERENCE
     if reference_missing or not named or TORCH in named:
-        missing = [m for m in ("torch", "transformers") if importlib.util.find_spec(m) is None]
-        if missing:
-            absent.append(Absent("torch", "fp32", f"{', '.join(missing)} is not installed"))
+        obstacle = why_no_torch(version)
+        if obstacle:
+            absent.append(Absent("torch", "fp32", obstacle))
         else:
             torch = Contender(
                 "torch", "fp32", version.path, version.task, "", True, len(found), default
@@ -169,6 +172,14 @@ def gather_field(
             hint="Install runport[export], or run `registry export` where it is installed.",
         )
     return Field(tuple(found), tuple(absent))
+
+
+def why_no_torch(version: Version) -> str:
+    """Return why torch cannot serve the version here; empty when it can."""
+    if (version.path / EXPORT_FILE).is_file():
+        return "the version is an export and has no weights for torch"
+    missing = [name for name in TORCH_MODULES if importlib.util.find_spec(name) is None]
+    return f"{', '.join(missing)} is not installed" if missing else ""
 
 
 def _exported(
@@ -201,7 +212,7 @@ def _exported(
         candidate.precision,
         export.path,
         export.task,
-        export.key,
+        "" if export.path == version.path else export.key,
         candidate.batch_invariant,
         number,
         layout,

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 
 import registry
 from serving.config import available_cores
-from serving.tune.contenders import NAMED_ONLY, REFERENCE, TORCH, layouts
+from serving.prepare.engine import CHECKED, EXPORT_FILE
+from serving.tune.contenders import (
+    NAMED_ONLY,
+    REFERENCE,
+    TORCH,
+    Version,
+    layouts,
+    why_no_torch,
+)
 from serving.tune.tune import TuneRequest, version_of
 
 
@@ -35,6 +42,7 @@ def plan(request: TuneRequest) -> list[Planned]:
     """
     version = version_of(request)
     ways = tuple(layout.words for layout in layouts(available_cores()))
+    own = _own(version)
     planned = []
     for candidate in registry.CANDIDATES:
         if request.named and candidate.name not in (*request.named, REFERENCE):
@@ -48,12 +56,21 @@ def plan(request: TuneRequest) -> list[Planned]:
             candidate.engine,
             verify=False,
         )
-        state = obstacle or ("is exported" if found else "would be exported")
+        itself = (candidate.engine, candidate.precision) == own
+        state = obstacle or ("is exported" if found or itself else "would be exported")
         if not obstacle and candidate.name in NAMED_ONLY and candidate.name not in request.named:
             state += f"; {NAMED_ONLY[candidate.name]}"
         planned.append(Planned(candidate.name, state, () if obstacle else ways))
     if not request.named or TORCH in request.named:
-        missing = [m for m in ("torch", "transformers") if importlib.util.find_spec(m) is None]
-        state = f"{', '.join(missing)} is not installed" if missing else "needs no export"
-        planned.append(Planned(TORCH, state, () if missing else ways))
+        obstacle = why_no_torch(version)
+        planned.append(Planned(TORCH, obstacle or "needs no export", () if obstacle else ways))
     return planned
+
+
+def _own(version: Version) -> tuple[str, str] | None:
+    """Return engine and precision of a version that is an export itself."""
+    if not (version.path / EXPORT_FILE).is_file():
+        return None
+    marks_dir = version.exports_dir / CHECKED
+    export = registry.check_export(version.path, marks_dir=marks_dir, digest=version.digest)
+    return export.engine, export.precision

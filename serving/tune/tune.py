@@ -17,6 +17,7 @@ from registry import (
     Tuning,
     TuningRow,
     UsageError,
+    check_export,
     keep_tuning,
     machine_facts,
     read_source,
@@ -24,6 +25,7 @@ from registry import (
 )
 from serving.config import available_cores
 from serving.errors import ServingError
+from serving.prepare.engine import CHECKED, EXPORT_FILE
 from serving.tasks import open_task
 from serving.tune.choose import Rules, choose, explain, make_row
 from serving.tune.contenders import (
@@ -127,13 +129,26 @@ def version_of(request: TuneRequest) -> Version:
         RegistryError: as `read_source`.
     """
     request.check()
-    task = read_source(request.path, request.task).task.name
+    exports_dir = request.cache_dir / "exports"
+    if (request.path / EXPORT_FILE).is_file():
+        export = check_export(request.path, marks_dir=exports_dir / CHECKED, digest=request.digest)
+        task, max_tokens = export.task, export.max_tokens
+    else:
+        source = read_source(request.path, request.task)
+        task, max_tokens = source.task.name, source.max_tokens
     if task not in TUNABLE:
         raise UsageError(
             f"The task {task!r} cannot be tuned yet.", hint=f"These can: {', '.join(TUNABLE)}."
         )
-    exports_dir = request.cache_dir / "exports"
-    return Version(request.path, request.digest, task, exports_dir, request.samples, request.budget)
+    return Version(
+        path=request.path,
+        digest=request.digest,
+        task=task,
+        exports_dir=exports_dir,
+        max_tokens=max_tokens,
+        samples=request.samples,
+        budget=request.budget,
+    )
 
 
 def tune(request: TuneRequest, say: Say) -> Tuning:
@@ -151,7 +166,7 @@ def tune(request: TuneRequest, say: Say) -> Tuning:
     version = version_of(request)
     cores = available_cores()
     field_ = gather_field(version, request.named, cores, say)
-    inputs = _inputs(request, field_.contenders[0])
+    inputs = _inputs(request, version, field_.contenders[0])
     try:
         measured = asyncio.run(_measure(request, field_, inputs, cores, say))
     except ServingError as error:
@@ -192,7 +207,7 @@ def tune(request: TuneRequest, say: Say) -> Tuning:
     return tuning
 
 
-def _inputs(request: TuneRequest, reference: Contender) -> Inputs:
+def _inputs(request: TuneRequest, version: Version, reference: Contender) -> Inputs:
     own = request.path / SAMPLES_FILE
     samples = request.samples or (own if own.is_file() else None)
     # Fewer could not tell a share as small as the budget from none.
@@ -201,7 +216,7 @@ def _inputs(request: TuneRequest, reference: Contender) -> Inputs:
         open_task(reference.directory, reference.task),
         reference.directory,
         count=min(_MOST_INPUTS, max(_FEWEST_INPUTS, finest)),
-        max_tokens=read_source(request.path, reference.task).max_tokens,
+        max_tokens=version.max_tokens,
         samples=samples,
     )
 

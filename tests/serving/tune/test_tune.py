@@ -202,6 +202,21 @@ def test_a_tuned_torch_is_served(tuner: Tuner, kept: Path) -> None:
     assert choice.layout is not None
 
 
+def test_a_version_that_is_an_export_is_served_as_tuned(
+    models: tuple[TinyModel, TinyModel], tmp_path: Path
+) -> None:
+    settings = registry.Settings(cache_dir=tmp_path, data_dir=tmp_path)
+    pulled = registry.pull(str(models[0].export), settings=settings)
+    options: dict[str, Any] = {"exports_dir": tmp_path / "exports", "cache_dir": tmp_path}
+    keep_tuning(tmp_path, tuning(pulled.digest, (row(),)))
+    choice = choose_engine(pulled.path, pulled.digest, wanted="auto", **options)
+    assert (choice.engine, choice.directory, choice.layout) == ("onnx", pulled.path, row().layout)
+    keep_tuning(tmp_path, tuning(pulled.digest, (row("openvino/fp32"),)))
+    choice = choose_engine(pulled.path, pulled.digest, wanted="auto", **options)
+    assert (choice.directory, choice.layout) == (pulled.path, None)
+    assert "not used" in choice.reason
+
+
 def test_the_worker_is_laid_out_as_measured() -> None:
     prepared = Prepared(
         *("r", "n", "d", "/dir", "text-classification", "openvino", "why", False),
