@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -12,9 +13,35 @@ from registry.cli.completion import complete_name
 from registry.cli.output import json_errors, json_option, quiet_option, result, result_json, say
 
 if TYPE_CHECKING:
+    from registry.config import Settings
     from registry.export import Export
     from registry.pulled import PulledVersion
     from registry.push import Pushed
+
+
+@dataclass(frozen=True, slots=True)
+class _Wishes:
+    """What the options say; named as they are."""
+
+    task: str | None
+    base: str | None
+    allow_references: tuple[str, ...]
+    allow_pickle: bool
+    engine: str
+    precision: str
+    samples: str | None
+    tolerance: float | None
+    min_agreement: float | None
+    timeout_s: float | None
+    force: bool
+
+    def settings(self, usual: Settings) -> Settings:
+        """Return the settings with what is allowed this time."""
+        return replace(
+            usual,
+            allow_pickle=self.allow_pickle or usual.allow_pickle,
+            allow_references=(*usual.allow_references, *self.allow_references),
+        )
 
 
 @click.command()
@@ -81,23 +108,7 @@ if TYPE_CHECKING:
 )
 @json_option
 @quiet_option
-def command(
-    name: str,
-    task: str | None,
-    base: str | None,
-    allow_references: tuple[str, ...],
-    allow_pickle: bool,
-    engine: str,
-    precision: str,
-    samples: str | None,
-    tolerance: float | None,
-    min_agreement: float | None,
-    timeout_s: float | None,
-    force: bool,
-    push_it: bool,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+def command(name: str, push_it: bool, as_json: bool, quiet: bool, **wishes: Any) -> None:
     """Export a version and compare it with torch; print the export's path.
 
     NAME is as for `registry pull`: an artifact's name or a local folder (`./model`). An export
@@ -107,25 +118,13 @@ def command(
     """
     from registry.cache import hold
     from registry.config import Settings
-    from registry.export import (
-        DEFAULT_TIMEOUT_S,
-        export_model,
-        find_candidate,
-        find_samples,
-        push_export,
-        task_in,
-    )
+    from registry.export import push_export
     from registry.pull import pull
 
+    asked = _Wishes(**wishes)
     with json_errors(as_json):
-        settings = Settings.from_environment()
-        settings = replace(
-            settings,
-            allow_pickle=allow_pickle or settings.allow_pickle,
-            allow_references=(*settings.allow_references, *allow_references),
-        )
-        pulled = pull(name, settings=settings, base=base)
-        candidate = find_candidate(engine, precision)
+        settings = asked.settings(Settings.from_environment())
+        pulled = pull(name, settings=settings, base=asked.base)
         stages: list[str] = []
 
         def progress(stage: str) -> None:
@@ -134,20 +133,7 @@ def command(
 
         # A prune meanwhile leaves alone what is being read.
         with hold(pulled.digest, settings=settings) or nullcontext():
-            export = export_model(
-                pulled.path,
-                digest=pulled.digest,
-                exports_dir=settings.cache_dir / "exports",
-                task=task or task_in(pulled.version.metadata),
-                engine=candidate.engine,
-                precision=candidate.precision,
-                samples=find_samples(samples, settings=settings) if samples else None,
-                tolerance=tolerance,
-                min_agreement=min_agreement,
-                timeout_s=DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s,
-                force=force,
-                progress=progress,
-            )
+            export = _export(pulled, asked, settings, progress)
             pushed = push_export(export, pulled, settings=settings) if push_it else None
     if as_json:
         result_json(_document(pulled, export, pushed, cached=not stages))
@@ -155,6 +141,34 @@ def command(
     for line in describe(pulled, export, pushed, cached=not stages):
         say(line, quiet=quiet)
     result(str(export.path))
+
+
+def _export(
+    pulled: PulledVersion, asked: _Wishes, settings: Settings, progress: Callable[[str], None]
+) -> Export:
+    from registry.export import (
+        DEFAULT_TIMEOUT_S,
+        export_model,
+        find_candidate,
+        find_samples,
+        task_in,
+    )
+
+    candidate = find_candidate(asked.engine, asked.precision)
+    return export_model(
+        pulled.path,
+        digest=pulled.digest,
+        exports_dir=settings.cache_dir / "exports",
+        task=asked.task or task_in(pulled.version.metadata),
+        engine=candidate.engine,
+        precision=candidate.precision,
+        samples=find_samples(asked.samples, settings=settings) if asked.samples else None,
+        tolerance=asked.tolerance,
+        min_agreement=asked.min_agreement,
+        timeout_s=DEFAULT_TIMEOUT_S if asked.timeout_s is None else asked.timeout_s,
+        force=asked.force,
+        progress=progress,
+    )
 
 
 def describe(

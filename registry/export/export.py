@@ -86,8 +86,7 @@ def export_model(
             None takes the candidate's own: `DEFAULT_TOLERANCE`, or `DEFAULT_LOSSY_TOLERANCE`.
         min_agreement: of a lossy candidate, smallest share of labels that must agree with fp32;
             None is `DEFAULT_MIN_AGREEMENT`.
-        samples: JSON lines of texts to calibrate and judge a derived export on, in place of the
-            artifact's own `samples.jsonl`.
+        samples: JSON lines to judge a derived export on, in place of the artifact's own.
         timeout_s: for the whole child process.
         force: export again even if there is one, or one was refused.
         progress: told of every stage, in words.
