@@ -19,6 +19,7 @@ EXPORTER_MODULES = ("torch", "transformers", "onnxscript")
 TORCH_MODULES = ("torch", "transformers")
 AUTO = "auto"
 CHECKED = ".checked"
+_FIRST = ("onnx", "fp32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,8 @@ def choose_engine(
         return _torch(snapshot, task, "asked for with --engine torch")
     candidate = registry.find_candidate(wanted, precision)
     if candidate != registry.CANDIDATES[0]:
-        return _derived(snapshot, digest, exports_dir, task, candidate)
+        name = registry.read_source(snapshot, task).task.name
+        return _derived(snapshot, digest, exports_dir, name, candidate)
     refused = _why_not(EXPORTER_MODULES)
     try:
         return _onnx(snapshot, digest, exports_dir, task, may_export=not refused)
@@ -96,6 +98,9 @@ def _exported(folder: Path, digest: str, exports_dir: Path, wanted: str, precisi
     """Serve a folder that is an export, after looking at what is in it."""
     export = registry.check_export(folder, marks_dir=exports_dir / CHECKED, digest=digest)
     if wanted not in (AUTO, export.engine) or precision not in (AUTO, export.precision):
+        if wanted != "torch" and (export.engine, export.precision) == _FIRST:
+            candidate = registry.find_candidate(wanted, precision)
+            return _derived(folder, digest, exports_dir, export.task, candidate)
         asked = f"--engine {wanted} --precision {precision}"
         raise registry.UnavailableError(
             f"{folder.name} is an export as {export.engine} {export.precision}: {asked} cannot "
@@ -144,12 +149,11 @@ def _derived(
     snapshot: Path,
     digest: str,
     exports_dir: Path,
-    task: str | None,
+    wanted: str,
     candidate: registry.Candidate,
 ) -> Choice:
     """Serve what was asked for by name; there is no falling back to anything else."""
     _check_usable(candidate)
-    wanted = registry.read_source(snapshot, task).task.name
     engine, precision = candidate.engine, candidate.precision
     found = registry.find_export(exports_dir, digest, wanted, precision, engine)
     reason = "a valid export was in the cache"
