@@ -28,6 +28,9 @@ from serving.tasks.directory import read_directory
 from serving.tasks.protocol import Array
 
 
+_FLOAT_BYTES = 4
+
+
 @dataclass(frozen=True, slots=True)
 class _Batch:
     """Rows that stepped together.
@@ -228,7 +231,7 @@ def open_seq2seq(
     pad_id: int,
     threads: int,
     max_sequences: int,
-    cache_tokens: int,
+    cache_bytes: int,
 ) -> Seq2SeqDecoder:
     """Open the model in `directory`.
 
@@ -238,7 +241,8 @@ def open_seq2seq(
         task: its task.
         pad_id: fills up rows.
         threads: cores that one run may use; for torch a setting of the whole process.
-        max_sequences, cache_tokens: as in `Seq2SeqDecoder`.
+        max_sequences: how many may be open at once.
+        cache_bytes: what keys and values of all of them may take, sources included.
 
     Raises:
         LoadError: the directory is no export, or there is no such engine.
@@ -260,13 +264,14 @@ def open_seq2seq(
             f"A model with encoder and decoder cannot be run by {engine!r}.",
             hint="Engines are onnx and torch.",
         )
+    token_bytes = 2 * graphs.layers * graphs.heads * graphs.head_size * _FLOAT_BYTES
     return Seq2SeqDecoder(
         engine,
         graphs,
         pad_id=pad_id,
         context_tokens=max_target_tokens(config),
         max_sequences=max_sequences,
-        cache_tokens=cache_tokens,
+        cache_tokens=cache_bytes // token_bytes,
     )
 
 

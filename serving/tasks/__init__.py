@@ -44,13 +44,26 @@ def open_task(directory: Path, task: str | None) -> Task:
         LoadError: a file is missing or broken, or no task fits.
     """
     model = read_directory(directory)
-    name = task or model.exported_task or _task_of(model)
+    name = _name_of(model, task)
     opener = _OPENERS.get(name)
     if opener is None:
         raise LoadError(
             f"The task {name!r} cannot be served.", hint=f"Known tasks: {', '.join(_OPENERS)}."
         )
     return opener(model)
+
+
+def name_task(directory: Path, task: str | None) -> str:
+    """Return the name of the task of the model in `directory`; arguments as in `open_task`.
+
+    Raises:
+        LoadError: a file is missing or broken, or no task fits.
+    """
+    return _name_of(read_directory(directory), task)
+
+
+def _name_of(model: ModelDirectory, task: str | None) -> str:
+    return task or model.exported_task or _task_of(model)
 
 
 def _task_of(model: ModelDirectory) -> str:
@@ -65,4 +78,4 @@ def _task_of(model: ModelDirectory) -> str:
     )
 
 
-__all__ = ["Outputs", "Row", "Samples", "Task", "open_task"]
+__all__ = ["Outputs", "Row", "Samples", "Task", "name_task", "open_task"]

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -24,11 +25,12 @@ from serving.children import die_with_parent
 from serving.engines.protocol import Engine
 from serving.errors import LoadError, PayloadTooLargeError, ServingError
 from serving.logs import configure_logs
-from serving.tasks.protocol import Task
+from serving.tasks.protocol import Samples, Task
 from serving.worker.batch import problem_of
 from serving.worker.board import RunningBoard
 from serving.worker.core import WorkerCore
 from serving.worker.frames import Channel, FrameError
+from serving.worker.generation import GenerationCore
 from serving.worker.messages import (
     Answer,
     Cancel,
@@ -46,6 +48,33 @@ from serving.worker.warmup import warm
 _log = structlog.get_logger(__name__)
 
 STREAM_LIMIT_BYTES = 2**20
+
+
+def open_core(plan: WorkerPlan, board: RunningBoard) -> Opened:
+    """Open task and engine that `plan` names, and what answers with them.
+
+    Raises:
+        LoadError: the plan names an engine that there is not.
+        Exception: whatever the task or the engine says about a broken directory.
+    """
+    from serving.generation.tasks import TASKS, open_generation
+    from serving.tasks import name_task
+
+    directory, limits = Path(plan.directory), plan.limits
+    name = name_task(directory, plan.task or None)
+    if name not in TASKS:
+        task, engine = open_model(plan)
+        return Opened(name, engine.name, task.samples, WorkerCore(task, engine, limits, board))
+    # One step at a time: the cores that callers of other tasks share are all its own.
+    generation, decoder = open_generation(
+        directory,
+        name,
+        engine=plan.engine,
+        threads=limits.slots * plan.engine_threads,
+        max_jobs=limits.max_batch_rows,
+    )
+    core = GenerationCore(generation, decoder, limits, board)
+    return Opened(name, decoder.name, generation.samples, core)
 
 
 def open_model(plan: WorkerPlan) -> tuple[Task, Engine]:
@@ -78,6 +107,16 @@ def open_model(plan: WorkerPlan) -> tuple[Task, Engine]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A loaded version: names of task and engine, inputs to warm it with, what answers."""
+
+    task: str
+    engine: str
+    samples: Samples
+    core: WorkerCore | GenerationCore
+
+
 class WorkerHost:
     """Serves one connection: loads what the first frame names, then answers requests."""
 
@@ -92,13 +131,11 @@ class WorkerHost:
         if not isinstance(first, Load):
             return 0 if first is None else 1
         started = time.monotonic()
-        core: WorkerCore | None = None
         try:
-            task, engine = await asyncio.to_thread(open_model, first.plan)
-            core = WorkerCore(task, engine, first.plan.limits, self._board)
-            await core.start()
+            opened = await asyncio.to_thread(open_core, first.plan, self._board)
+            await opened.core.start()
             if first.plan.warmup:
-                await warm(core, task.samples)
+                await warm(opened.core, opened.samples)
         # A panic in native code is a BaseException and no Exception; the parent
         # must hear of every one.
         except BaseException as error:
@@ -108,11 +145,11 @@ class WorkerHost:
         gc.collect()
         gc.freeze()
         load_s = time.monotonic() - started
-        await self._reply(Loaded(task.name, engine.name, os.getpid(), load_s))
-        await self._answer_all(core)
+        await self._reply(Loaded(opened.task, opened.engine, os.getpid(), load_s))
+        await self._answer_all(opened.core)
         return 0
 
-    async def _answer_all(self, core: WorkerCore) -> None:
+    async def _answer_all(self, core: WorkerCore | GenerationCore) -> None:
         while (message := await self._channel.receive()) is not None:
             if isinstance(message, Predict):
                 work = asyncio.create_task(self._answer(core, message))
@@ -128,7 +165,7 @@ class WorkerHost:
     def _forget(self, identifier: int, _: asyncio.Task[None]) -> None:
         self._running.pop(identifier, None)
 
-    async def _answer(self, core: WorkerCore, message: Predict) -> None:
+    async def _answer(self, core: WorkerCore | GenerationCore, message: Predict) -> None:
         reply: Answer | Refused
         try:
             outcomes = await core.predict(message.request, request_id=message.id)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from serving.errors import LoadError
 from serving.tasks.protocol import Samples
-from serving.worker.core import WorkerCore
-from serving.worker.messages import PredictRequest, Problem
+from serving.worker.messages import Predictor, PredictRequest, Problem
 
 
-async def warm(core: WorkerCore, samples: Samples) -> None:
+async def warm(core: Predictor, samples: Samples) -> None:
     """Run the samples of the task.
 
     Raises:
