@@ -27,11 +27,18 @@ from pathlib import Path
 from typing import Any
 
 from registry.cache import contents_of
-from registry.errors import IntegrityError, NotFoundError, RegistryError, StorageError
+from registry.errors import (
+    IntegrityError,
+    NotFoundError,
+    RegistryError,
+    StorageError,
+    UnavailableError,
+)
 from registry.naming import is_model_type, is_stub
 from registry.pulled import PulledVersion
 from registry.reference import LocalRef, parse_reference
 from registry.store import Store
+from registry.store.claims import Lease
 from registry.store.snapshots import build_snapshot
 from registry.versions import ArtifactVersion
 
@@ -92,6 +99,11 @@ class AdapterPull:
             NotFoundError: the base is not known, or is no whole model.
             RegistryError: as for a pull, about the base.
         """
+        # Fetching the base may take long: a prune meanwhile leaves the adapter alone.
+        with self._kept(adapter):
+            return self._complete(adapter, base)
+
+    def _complete(self, adapter: PulledVersion, base: str | None) -> PulledVersion:
         config = _config(adapter)
         reference = base or self._reference(adapter, config)
         try:
@@ -102,6 +114,19 @@ class AdapterPull:
                 f"The base model of the adapter {name}, {reference}: {error.message}",
                 hint=error.hint or _name_it(adapter),
             ) from error
+        with self._kept(model):
+            return self._join(adapter, model)
+
+    def _kept(self, pulled: PulledVersion) -> Lease:
+        lease = self.store.claims.hold(pulled.digest)
+        if lease is None:
+            raise UnavailableError(
+                f"{pulled.version.qualified_name} was pruned while it was used.",
+                hint="Pull it again, and allow the cache more room.",
+            )
+        return lease
+
+    def _join(self, adapter: PulledVersion, model: PulledVersion) -> PulledVersion:
         _check_whole(adapter, model)
         files = overlay(contents_of(self.store, adapter), contents_of(self.store, model))
         digest, path = self._snapshot(adapter, model, files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from registry.errors import ConfigError
 DEFAULT_PROJECT = "huggingface"
 """The Trainer's own default, so that a name without a project finds what it logged."""
 
+_DEFAULT_HOST = "https://api.wandb.ai"
+_HOST_LINE = re.compile(r"base_url\s*[=:]\s*(.*)\Z", re.IGNORECASE)
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
 
@@ -45,7 +48,8 @@ class Settings:
         offline: never touch the network (`RUNPORT_OFFLINE`).
         entity: default W&B entity, None for the account's own (`WANDB_ENTITY`).
         project: default W&B project (`WANDB_PROJECT`, else `huggingface`).
-        base_url: W&B server (`WANDB_BASE_URL`), None for the SDK's own default.
+        base_url: W&B server (`WANDB_BASE_URL`, else what `wandb login --host` wrote into the SDK's
+            settings files), None for the SDK's own default.
         api_timeout_s: bound on one question to the W&B API (`RUNPORT_API_TIMEOUT_S`).
         base: base model of the PEFT adapters that are pulled, None for what each records
             (`RUNPORT_BASE`).
@@ -80,7 +84,7 @@ class Settings:
             offline=parse_bool("RUNPORT_OFFLINE", env.get("RUNPORT_OFFLINE", "")),
             entity=env.get("WANDB_ENTITY") or None,
             project=env.get("WANDB_PROJECT") or DEFAULT_PROJECT,
-            base_url=(env.get("WANDB_BASE_URL") or "").rstrip("/") or None,
+            base_url=(env.get("WANDB_BASE_URL") or _settings_host(env) or "").rstrip("/") or None,
             api_timeout_s=_positive_int(env, "RUNPORT_API_TIMEOUT_S", 20),
             base=env.get("RUNPORT_BASE") or None,
             allow_pickle=parse_bool("RUNPORT_ALLOW_PICKLE", env.get("RUNPORT_ALLOW_PICKLE", "")),
@@ -174,6 +178,41 @@ def _watch(text: str) -> Watch | None:
         f"WANDB_WATCH={text!r} is nothing that can be watched.",
         hint="Use gradients, parameters, all, or false.",
     )
+
+
+def _settings_host(env: Mapping[str, str]) -> str | None:
+    """Return the server that the SDK's settings files name; the nearer file wins.
+
+    Read here, and not asked of the SDK: a warm pull does not import it, and has to look for its
+    versions under the same server as a cold one.
+    """
+    here = Path(env.get("WANDB_DIR") or ".").expanduser()
+    near = here / (".wandb" if (here / ".wandb").is_dir() else "wandb")
+    home = env.get("WANDB_CONFIG_DIR") or (env.get("HOME") and f"{env['HOME']}/.config/wandb")
+    folders = [near, *([Path(home).expanduser()] if home else [])]
+    for folder in folders:
+        host = _host_in(folder / "settings")
+        if host:
+            # The default is no name of its own: most caches were filled without one.
+            return None if host.rstrip("/") == _DEFAULT_HOST else host
+    return None
+
+
+def _host_in(file: Path) -> str | None:
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    section = host = None
+    for line in lines:
+        text = line.strip()
+        if text.startswith("[") and text.endswith("]"):
+            section = text[1:-1]
+        # As `configparser` reads it, whose import takes as long as a warm pull.
+        found = _HOST_LINE.match(text) if section == "default" else None
+        if found:
+            host = found[1].strip() or None
+    return host
 
 
 def _path(env: Mapping[str, str], name: str, default: Callable[[], Path]) -> Path:

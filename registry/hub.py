@@ -197,7 +197,11 @@ class WandbHub:
         artifact = self._pinned(version)
         with translated(f"read the manifest of {version.qualified_name}"):
             entries = list(artifact.manifest.entries.items())
-        return tuple(as_file(path, entry) for path, entry in entries)
+            # Manifests of old clients leave sizes out; the server knows them.
+            unsized = [p for p, entry in entries if entry.size is None and entry.ref is None]
+            listed = artifact.files(names=unsized, per_page=_PAGE) if unsized else ()
+            sizes = {str(file.name): int(file.size) for file in listed}
+        return tuple(as_file(path, entry, sizes.get(path)) for path, entry in entries)
 
     def addresses(self, version: ArtifactVersion, paths: Sequence[str]) -> dict[str, str]:
         """Return path -> URL of its bytes; the URLs expire and are asked for again."""

@@ -73,13 +73,24 @@ def as_version(artifact: Any) -> ArtifactVersion:
     )
 
 
-def as_file(path: str, entry: Any) -> FileEntry:
+def as_file(path: str, entry: Any, known_size_bytes: int | None = None) -> FileEntry:
     """Return one entry of an SDK manifest.
 
+    Args:
+        path: in the version.
+        entry: of the manifest.
+        known_size_bytes: what the server says, where the manifest says nothing.
+
     Raises:
-        IntegrityError: its digest is of an unknown kind or malformed.
+        IntegrityError: its digest is of an unknown kind or malformed, or nobody knows its size.
     """
-    size_bytes = int(entry.size or 0)
+    found = known_size_bytes if entry.size is None else entry.size
+    if found is None and entry.ref is None:
+        raise IntegrityError(
+            f"Neither the manifest nor the server says how long {path!r} is.",
+            hint="Log the artifact again.",
+        )
+    size_bytes = int(found or 0)
     if entry.ref is not None:
         return FileEntry(path, size_bytes, None, str(entry.ref), str(entry.digest or "") or None)
     # Entries hashed with MD5 carry no mark; others name their algorithm (SDK 0.29 and later).

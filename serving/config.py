@@ -91,6 +91,7 @@ class ServeConfig:
         deployments: pairs of deployment name and reference, in the order given.
         host, port: where to listen; port 0 takes a free one.
         tasks: deployment name -> task, where it is not what the version itself says.
+        bases: deployment name -> base model of the adapter that it serves.
         engine: `auto`, `onnx`, `openvino` or `torch`.
         precision: `auto` (fp32), or one of the engine's.
         engine_threads: threads inside the engine for one batch.
@@ -118,6 +119,7 @@ class ServeConfig:
     host: str = "127.0.0.1"
     port: int = 8000
     tasks: Mapping[str, str] = field(default_factory=dict)
+    bases: Mapping[str, str] = field(default_factory=dict)
     engine: str = "auto"
     precision: str = "auto"
     engine_threads: int = 1
@@ -135,6 +137,11 @@ class ServeConfig:
     api_keys: Path | None = None
     allowed_hosts: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+
+    def preparing_environment(self, deployment: str) -> Mapping[str, str]:
+        """Return the environment of the process that prepares versions of a deployment."""
+        base = self.bases.get(deployment)
+        return {**self.environment, "RUNPORT_BASE": base} if base else self.environment
 
     @property
     def loopback_only(self) -> bool:

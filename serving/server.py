@@ -230,20 +230,20 @@ class _Server:
         return Deployment(
             name,
             reference,
-            prepare=partial(self._prepare, self._config.tasks.get(name)),
+            prepare=partial(self._prepare, name),
             launch=self._launch,
             policy=self._config.restart,
             drain_timeout_s=self._config.drain_timeout_s,
             on_version=self._on_version,
         )
 
-    async def _prepare(self, task: str | None, reference: str) -> Prepared:
+    async def _prepare(self, name: str, reference: str) -> Prepared:
         return await prepare_in_child(
             reference,
-            task=task,
+            task=self._config.tasks.get(name),
             engine=self._config.engine,
             precision=self._config.precision,
-            environment=self._config.environment,
+            environment=self._config.preparing_environment(name),
             timeout_s=self._config.prepare_timeout_s,
         )
 

@@ -88,8 +88,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 )
 @click.option(
     "--base",
-    metavar="REF",
-    help="Base model of the PEFT adapters among them; default: what each records.",
+    "bases",
+    multiple=True,
+    metavar="[NAME=]REF",
+    help="Base model of the PEFT adapter NAME, or of all; default: what each records.",
 )
 @click.option(
     "--allow-reference",
@@ -126,7 +128,7 @@ def command(
     follow_interval: float,
     report: bool,
     report_window: float,
-    base: str | None,
+    bases: tuple[str, ...],
     allow_references: tuple[str, ...],
     allow_pickle: bool,
     offline: bool,
@@ -140,6 +142,7 @@ def command(
     """
     pairs = parse_deployments(deployments)
     named = parse_tasks(tasks, {name for name, _ in pairs})
+    base, own_bases = parse_bases(bases, {name for name, _ in pairs})
     check_precision(engine, precision)
     from serving.config import CoreLimits, HttpLimits, ServeConfig, available_cores
     from serving.server import serve
@@ -154,6 +157,7 @@ def command(
             host=host,
             port=port,
             tasks=named,
+            bases=own_bases,
             engine=engine,
             precision=precision,
             core=CoreLimits(slots=threads or available_cores(), max_queue=max_queue),
@@ -181,13 +185,15 @@ def _child_environment(
     from serving.config import process_environment
 
     said = {"RUNPORT_OFFLINE": "1"} if offline else {}
+    if base is not None:
+        said["RUNPORT_BASE"] = base
     if allow_pickle:
         said["RUNPORT_ALLOW_PICKLE"] = "1"
     if allow_references:
         parse_allowed(allow_references)
         known = Settings.from_environment().allow_references
         said["RUNPORT_ALLOW_REFERENCES"] = " ".join((*known, *allow_references))
-    return {**process_environment(), **base_setting(base), **said}
+    return {**process_environment(), **said}
 
 
 def parse_tasks(texts: tuple[str, ...], deployments: set[str]) -> dict[str, str]:
@@ -219,17 +225,33 @@ def check_precision(engine: str, precision: str) -> None:
         find_candidate(engine, precision)
 
 
-def base_setting(base: str | None) -> dict[str, str]:
-    """Return what tells the processes that pull which base model adapters have.
+def parse_bases(texts: tuple[str, ...], deployments: set[str]) -> tuple[str | None, dict[str, str]]:
+    """Return the base model of all adapters, and those of single deployments by their names.
 
     Raises:
-        InvalidReferenceError: the text is no reference.
+        UsageError: one is given twice, or for what is not there.
+        InvalidReferenceError: one is no reference.
     """
-    if base is None:
-        return {}
-    # They may work in another folder, where a relative path would mean another one.
+    bases: dict[str | None, str] = {}
+    for text in texts:
+        name, equals, reference = text.partition("=")
+        own = bool(equals and _NAME.match(name))
+        if own and name not in deployments:
+            raise UsageError(f"{name!r} is no deployment.", hint="Write --base NAME=REF.")
+        key = name if own else None
+        if key in bases:
+            raise UsageError(
+                f"There are two base models for {name if own else 'all deployments'}.",
+                hint="Write --base NAME=REF for each deployment that has its own.",
+            )
+        bases[key] = _base_anywhere(reference if own else text)
+    return bases.pop(None, None), {name: base for name, base in bases.items() if name}
+
+
+def _base_anywhere(base: str) -> str:
+    # It is read by processes in other folders, where a relative path would mean another one.
     local = isinstance(parse_reference(base), LocalRef)
-    return {"RUNPORT_BASE": str(Path(base).expanduser().absolute()) if local else base}
+    return str(Path(base).expanduser().absolute()) if local else base
 
 
 def parse_deployments(texts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

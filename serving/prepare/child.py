@@ -61,7 +61,7 @@ def prepare(
         RegistryError: it cannot be served.
     """
     started = time.monotonic()
-    snapshot, lease = _held(reference, settings, server_pid)
+    snapshot, own = _held(reference, settings)
     choice = choose_engine(
         snapshot.path,
         snapshot.digest,
@@ -72,6 +72,7 @@ def prepare(
         cache_dir=settings.cache_dir,
     )
     layout = choice.layout
+    lease = _hand_over(own, snapshot, settings, server_pid)
     return Prepared(
         reference=reference,
         pinned_name=snapshot.pinned_name,
@@ -91,14 +92,15 @@ def prepare(
     )
 
 
-def _held(
-    reference: str, settings: registry.Settings, server_pid: int
-) -> tuple[_Snapshot, registry.Lease | None]:
-    """Pull and take a lease; pull again when a prune was in between."""
+def _held(reference: str, settings: registry.Settings) -> tuple[_Snapshot, registry.Lease | None]:
+    """Pull and take a lease; pull again when a prune was in between.
+
+    The lease is this process's own: a preparation that fails, hangs or is killed holds nothing.
+    """
     for _ in range(PULLS):
         snapshot = _snapshot(reference, settings)
         try:
-            lease = registry.hold(snapshot.digest, settings=settings, pid=server_pid)
+            lease = registry.hold(snapshot.digest, settings=settings)
         except registry.StorageError as error:
             # A cache that cannot be written is not pruned from here either.
             _log.warning("%s is served without a lease: %s", snapshot.pinned_name, error)
@@ -109,6 +111,16 @@ def _held(
         f"{reference} was pruned from the cache as often as it was pulled.",
         hint="Allow the cache more room: registry cache prune --max-size.",
     )
+
+
+def _hand_over(
+    own: registry.Lease | None, snapshot: _Snapshot, settings: registry.Settings, server_pid: int
+) -> registry.Lease | None:
+    """Return the server's lease; there is none where this process could take none."""
+    if own is None:
+        return None
+    with own:
+        return registry.hold(snapshot.digest, settings=settings, pid=server_pid)
 
 
 def _snapshot(reference: str, settings: registry.Settings) -> _Snapshot:

@@ -12,10 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.adapter import BASE_FOLDER, overlay
+from registry.adapter import BASE_FOLDER, AdapterPull, overlay
 from registry.config import Settings
 from registry.content import Selection
 from registry.errors import NotFoundError, OfflineError, UsageError
+from registry.pulled import PulledVersion
+from registry.store import Store
+from registry.store.prune import Budget
 from tests.registry.file_server import file_server
 from tests.registry.memory_hub import MemoryHub
 from tests.registry.test_pull import MODEL, content, get, weights
@@ -219,3 +222,23 @@ def test_the_overlay_keeps_the_base_whole_and_the_adapters_own_files(
     assert "model.safetensors" not in both or "model.safetensors" in adapter
     if "vocab.txt" in adapter and "tokenizer.json" not in adapter:
         assert "tokenizer.json" not in both, "two tokenizers are not mixed"
+
+
+def test_a_prune_while_the_base_is_fetched_takes_neither(
+    hub: MemoryHub, settings: Settings
+) -> None:
+    hub.log("run-adapter", adapter_files())
+    store = Store(settings.cache_dir, "")
+    adapter = get("run-adapter:v0", settings, hub, selection=Selection(include=("adapter_*",)))
+    base = get("run-bert:v0", settings, hub)
+    dropped: list[str] = []
+
+    def fetch(_reference: str) -> PulledVersion:
+        dropped.extend(entry.digest for entry in store.prune(Budget(max_bytes=0)).entries)
+        return get("run-bert:v0", settings, hub)
+
+    pulled = AdapterPull(store, fetch, lambda _: ()).complete(adapter, "run-bert:v0")
+    assert dropped == [base.digest]
+    assert (pulled.path / "adapter_model.safetensors").exists()
+    assert (pulled.path / "base" / "model.safetensors").exists()
+    assert store.claims.held() == set()

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 import registry
+from registry.cache import open_store
 from serving.prepare.engine import EXPORTER_MODULES, choose_engine
 from serving.prepare.parent import prepare_in_child
 from serving.prepare.plan import Prepared, PrepareError
@@ -125,6 +126,22 @@ def test_the_child_tells_the_registry_s_own_error(tmp_path: Path) -> None:
     with pytest.raises(PrepareError) as caught:
         in_child("one/two/three/four", tmp_path)
     assert (caught.value.code, caught.value.transient) == ("invalid-reference", False)
+
+
+def test_a_preparation_that_fails_holds_nothing(tiny_model: Path, tmp_path: Path) -> None:
+    """Its lease was the server's, and so stayed as long as the server, which is this process."""
+    copy = shutil.copytree(tiny_model, tmp_path / "model")
+    (copy / "tokenizer.json").unlink()
+    with pytest.raises(PrepareError, match="tokenizer"):
+        in_child(str(copy), tmp_path / "cache")
+    settings = registry.Settings(cache_dir=tmp_path / "cache", data_dir=tmp_path)
+    assert open_store(settings).claims.held() == set()
+    assert not in_use(tmp_path / "cache")
+
+
+def in_use(cache: Path) -> list[str]:
+    """The leases of living processes."""
+    return [path.name for path in (cache / "leases").iterdir() if f".{os.getpid()}." in path.name]
 
 
 def test_a_child_that_takes_too_long_is_ended(tmp_path: Path) -> None:

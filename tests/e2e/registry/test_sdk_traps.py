@@ -90,3 +90,36 @@ def test_the_sdk_puts_files_on_disk_twice_and_pull_once(
 def large_inodes(*roots: Path) -> int:
     files = (p.lstat() for root in roots for p in root.rglob("*") if p.is_file())
     return len({status.st_ino for status in files if status.st_size > 2_999_000})
+
+
+TWO_VERSIONS = """
+import hashlib, pathlib, sys, registry, wandb
+
+def sha256(folder):
+    return hashlib.sha256((pathlib.Path(folder) / "model.safetensors").read_bytes()).hexdigest()
+
+api, name, target = wandb.Api(), sys.argv[1], sys.argv[2]
+only = {"path_prefix": "model.safetensors"}
+first = api.artifact(name + ":v0").download(root=target + "/0", skip_cache=True, **only)
+second = api.artifact(name + ":v1").download(root=target + "/1", **only)
+ours = [registry.pull(f"{name}:{version}").path for version in ("v0", "v1")]
+print(*(sha256(folder) for folder in (first, second, *ours)))
+"""
+
+
+def test_one_version_is_not_answered_with_anothers_bytes(
+    registry: CommandLine, tmp_path: Path
+) -> None:
+    """`skip_cache=True` leaves a path in the SDK's cache, and the next download answers from it."""
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_VERSIONS, f"local/{PROJECT}/run-bert", str(tmp_path)],
+        env=registry.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    first, second, our_first, our_second = done.stdout.split()[-4:]
+    assert second == first, "the SDK has closed this trap"
+    assert our_first == first
+    assert our_second != our_first
