@@ -20,6 +20,7 @@
     adapter.py      a PEFT adapter with its base model: checks, merging
     torch_model.py  safe loading with transformers
     graph.py        transformers' exporter, dynamic shapes
+    cached_graph.py, cached_session.py  a decoder with its cache: traced; run
     onnx_file.py    a model written as one ONNX file, in flat memory
     parity.py       inputs drawn over the vocabulary, batches of them
     comparison.py   differences and agreement, by task
@@ -39,6 +40,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from registry.export.cached_session import CachedSession, open_cached_session
     from registry.export.candidates import (
         CANDIDATES,
         Candidate,
@@ -76,6 +78,7 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "CANDIDATES": "candidates",
+    "CachedSession": "cached_session",
     "Candidate": "candidates",
     "DEFAULT_LOSSY_TOLERANCE": "derive",
     "DEFAULT_MIN_AGREEMENT": "derive",
@@ -104,6 +107,7 @@ _PUBLIC = {
     "max_target_tokens": "seq2seq_settings",
     "max_tokens": "lengths",
     "model_inputs": "torch_model",
+    "open_cached_session": "cached_session",
     "open_encoder_decoder": "seq2seq_run",
     "open_openvino": "openvino_model",
     "open_session": "session",
@@ -149,6 +153,7 @@ __all__ = [
     "max_target_tokens",
     "max_tokens",
     "model_inputs",
+    "open_cached_session",
     "open_encoder_decoder",
     "open_openvino",
     "open_session",
