@@ -42,7 +42,9 @@ class SendfileProtocol(HttpToolsProtocol):
         """Offer it with the request that has just been read."""
         before = self.cycle
         super().on_headers_complete()
-        if self.cycle is not before and self.scheme == "http":
+        # A uvicorn that counts the body in another way sends it itself.
+        counts = hasattr(self.cycle, "expected_content_length")
+        if self.cycle is not before and counts and self.scheme == "http":
             sender = FileSender(self.cycle, self.transport)
             self.cycle.scope["extensions"] = {_EXTENSION: {_SENDER: sender}}
 
