@@ -130,6 +130,7 @@ __all__ = [
     "DEFAULT_TIMEOUT_S",
     "DEFAULT_TOLERANCE",
     "TASKS",
+    "CachedSession",
     "Candidate",
     "DenseLayer",
     "EncodedSource",
