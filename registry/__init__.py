@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from registry.errors import UsageError as UsageError
     from registry.export import CANDIDATES as CANDIDATES
     from registry.export import TASKS as TASKS
+    from registry.export import CachedSession as CachedSession
     from registry.export import Candidate as Candidate
     from registry.export import DenseLayer as DenseLayer
     from registry.export import EncodedSource as EncodedSource
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from registry.export import max_target_tokens as max_target_tokens
     from registry.export import max_tokens as max_tokens
     from registry.export import model_inputs as model_inputs
+    from registry.export import open_cached_session as open_cached_session
     from registry.export import open_encoder_decoder as open_encoder_decoder
     from registry.export import open_openvino as open_openvino
     from registry.export import open_session as open_session
@@ -110,6 +112,7 @@ _HOMES = {
     "ArtifactRef": "registry.reference",
     "ArtifactVersion": "registry.versions",
     "CANDIDATES": "registry.export",
+    "CachedSession": "registry.export",
     "Candidate": "registry.export",
     "DenseLayer": "registry.export",
     "Digest": "registry.versions",
@@ -141,6 +144,7 @@ _HOMES = {
     "generation_settings": "registry.export",
     "load_encoder_decoder": "registry.export",
     "max_target_tokens": "registry.export",
+    "open_cached_session": "registry.export",
     "open_encoder_decoder": "registry.export",
     "translation_tasks": "registry.export",
     "TASKS": "registry.export",
