@@ -22,6 +22,7 @@ NAMES = {
     "DenseLayer", "read_tensors",
     "SentenceModules", "TASKS", "read_cross_encoder", "read_sentence_modules", "task_in", "task_of",
     "CANDIDATES", "Candidate", "usable_candidates", "why_unusable",
+    "CachedSession", "open_cached_session",
     "OpenVinoModel", "check_export", "find_candidate", "open_openvino",
     "EncodedSource", "EncoderDecoder", "generation_settings", "load_encoder_decoder",
     "max_target_tokens", "open_encoder_decoder", "translation_tasks",
