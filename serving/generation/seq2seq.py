@@ -27,7 +27,6 @@ from serving.generation.protocol import Prompt
 from serving.tasks.directory import read_directory
 from serving.tasks.protocol import Array
 
-
 _FLOAT_BYTES = 4
 
 
