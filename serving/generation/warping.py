@@ -22,7 +22,7 @@ def build_warpers(settings: Mapping[str, Any], *, least: int) -> tuple[Warper, .
     """Return the warpers that these settings ask for, in the order in which they apply.
 
     Args:
-        settings: by transformers' names: `temperature`, `top_k`, `top_p`, `min_p`.
+        settings: by transformers' names: `temperature`, `top_k`, `top_p`, `min_p`, `typical_p`.
         least: tokens that every warper leaves possible.
     """
     warpers: list[Warper] = []
@@ -38,6 +38,9 @@ def build_warpers(settings: Mapping[str, Any], *, least: int) -> tuple[Warper, .
     min_p = settings.get("min_p")
     if min_p is not None:
         warpers.append(_keep_near(min_p, least))
+    typical_p = settings.get("typical_p")
+    if typical_p is not None and typical_p < 1.0:
+        warpers.append(_keep_typical(typical_p, least))
     return tuple(warpers)
 
 
@@ -71,6 +74,23 @@ def _keep_likely(share: float, least: int) -> Warper:
         dropped[:, -least:] = False
         for row, places, out in zip(scores, order, dropped, strict=True):
             row[places[out]] = _NEVER
+
+    return warp
+
+
+def _keep_typical(mass: float, least: int) -> Warper:
+    """Keep the tokens that surprise about as much as is to be expected, up to a probability."""
+
+    def warp(scores: Array) -> None:
+        likely = softmax(scores)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            surprise = -np.log(likely)
+            expected = np.nansum(surprise * likely, axis=-1, keepdims=True)
+        order = np.argsort(np.abs(surprise - expected), axis=-1, kind="stable")
+        covered = np.cumsum(np.take_along_axis(likely, order, axis=-1), axis=-1)
+        kept = np.maximum((covered < mass).sum(axis=-1) + 1, least)
+        for row, places, count in zip(scores, order, kept, strict=True):
+            row[places[count:]] = _NEVER
 
     return warp
 
