@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 
-_SLOW_FUSIONS = ["SkipLayerNormFusion", "BiasGeluFusion"]
+SLOW_FUSIONS = ["SkipLayerNormFusion", "BiasGeluFusion"]
 """Of ONNX Runtime's own: on the CPU the fused operators take longer than their parts.
 
 BERT's shapes lose 7 and 2 percent by them (`benchmarks.engines` has all steps together).
@@ -45,7 +45,7 @@ def open_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
             str(path),
             sess_options=options,
             providers=["CPUExecutionProvider"],
-            disabled_optimizers=_SLOW_FUSIONS,
+            disabled_optimizers=SLOW_FUSIONS,
         )
     # ONNX Runtime's exceptions share no base class of their own.
     except Exception as error:

@@ -38,7 +38,7 @@ from registry.store.durable import (
 FORMAT = 1
 """Version of the layout; a reader ignores exports of another."""
 
-GRAPH_REVISION = 1
+GRAPH_REVISION = 2
 """Of what is done to a graph beside the tools; another one addresses other exports."""
 
 RECORD = "export.json"
