@@ -46,13 +46,18 @@ def quantize_weights(source: Path, directory: Path) -> None:
     )
 
 
-def quantize_all(source: Path, directory: Path, calibration: Sequence[Feeds]) -> None:
+def quantize_all(
+    source: Path, directory: Path, calibration: Sequence[Feeds], *, spare_wide: bool = False
+) -> None:
     """Write the model with int8 weights and activations; scales are measured once, beforehand.
 
     Args:
         source: the graph of the fp32 export.
         directory: gets `model.onnx`.
         calibration: batches to measure the range of activations on.
+        spare_wide: whether products that make their input narrower stay in float: behind an
+            activation function, a few of their inputs are far larger than all others, and one
+            scale for all costs the most there.
 
     Raises:
         ExportError: the graph has nothing to quantise.
@@ -63,7 +68,7 @@ def quantize_all(source: Path, directory: Path, calibration: Sequence[Feeds]) ->
         _Batches(calibration),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=[*_WEIGHTED],
-        nodes_to_quantize=choose_nodes(source),
+        nodes_to_quantize=choose_nodes(source, spare_wide=spare_wide),
         per_channel=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
@@ -73,28 +78,35 @@ def quantize_all(source: Path, directory: Path, calibration: Sequence[Feeds]) ->
     )
 
 
-def choose_nodes(model_file: Path) -> list[str]:
+def choose_nodes(model_file: Path, *, spare_wide: bool = False) -> list[str]:
     """Return the names of the products with weights, but for those that make an output.
 
-    The head is small and decides: it stays in float.
+    The head is small and decides: it stays in float; with `spare_wide` others do too.
 
     Raises:
         ExportError: there is none.
     """
     graph = onnx.load(model_file, load_external_data=False).graph
-    weights = {weight.name for weight in graph.initializer}
+    weights = {weight.name: tuple(weight.dims) for weight in graph.initializer}
     makers = {name: node for node in graph.node for name in node.output}
     heads = _makers_of_outputs(graph, makers)
     chosen = [
         node.name
         for node in graph.node
         if node.op_type in _WEIGHTED and node.input[1] in weights and node.name not in heads
+        if not (spare_wide and _narrows(node, weights[node.input[1]]))
     ]
     if not chosen:
         raise ExportError(
             "The graph has no product with weights to quantise.", hint="Serve it in fp32."
         )
     return chosen
+
+
+def _narrows(node: Any, shape: tuple[int, ...]) -> bool:
+    """Return whether a product has more inputs than outputs."""
+    turned = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+    return len(shape) == 2 and (shape[1] > shape[0] if turned else shape[0] > shape[1])
 
 
 def _makers_of_outputs(graph: Any, makers: Mapping[str, Any]) -> set[str]:
