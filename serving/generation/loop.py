@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from serving.errors import InferenceError
 from serving.generation.protocol import Decoder, Job, Piece
 from serving.tasks.protocol import Array
 
@@ -124,7 +123,7 @@ class GenerationLoop:
         """Run prompts; of several that fail together, each by itself."""
         try:
             found = self._decoder.prefill([live.sequences[0] for live in reading])
-        except InferenceError as error:
+        except Exception as error:
             if len(reading) == 1:
                 return [self._fail(reading[0], error)]
             return [ended for live in reading for ended in self._read([live])]
@@ -176,7 +175,7 @@ class GenerationLoop:
         tokens = [token for live in moving for token in live.tokens]
         try:
             logits = self._decoder.step(sequences, tokens)
-        except InferenceError as error:
+        except Exception as error:
             if len(moving) == 1:
                 return [self._fail(moving[0], error)]
             return [ended for live in moving for ended in self._run([live])]

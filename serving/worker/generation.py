@@ -199,7 +199,11 @@ class GenerationCore:
             for item in growing:
                 item.began = item.began or time.perf_counter()
             self._board.enter(_LANE, sorted({item.request_id for item in growing}))
-            ended = self._loop.turn()
+            try:
+                ended = self._loop.turn()
+            # Native code reaches us as panics that are no Exception. Whose fault it is, is unknown.
+            except BaseException as error:
+                ended = [Ended(item, error, 0) for item in growing]
             self._board.leave(_LANE)
             for one in ended:
                 self._end(one, items)
