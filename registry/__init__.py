@@ -39,30 +39,37 @@ if TYPE_CHECKING:
     from registry.errors import UsageError as UsageError
     from registry.export import CANDIDATES as CANDIDATES
     from registry.export import TASKS as TASKS
+    from registry.export import AudioSettings as AudioSettings
     from registry.export import CachedSession as CachedSession
     from registry.export import Candidate as Candidate
     from registry.export import DenseLayer as DenseLayer
     from registry.export import EncodedSource as EncodedSource
     from registry.export import EncoderDecoder as EncoderDecoder
     from registry.export import Export as Export
+    from registry.export import ImageSettings as ImageSettings
     from registry.export import OpenVinoModel as OpenVinoModel
     from registry.export import SentenceModules as SentenceModules
     from registry.export import check_export as check_export
     from registry.export import export_model as export_model
+    from registry.export import fewest_samples as fewest_samples
     from registry.export import find_candidate as find_candidate
     from registry.export import find_export as find_export
     from registry.export import find_refusal as find_refusal
+    from registry.export import frame_stride as frame_stride
     from registry.export import generation_settings as generation_settings
     from registry.export import load_encoder_decoder as load_encoder_decoder
     from registry.export import load_torch_model as load_torch_model
     from registry.export import max_target_tokens as max_target_tokens
     from registry.export import max_tokens as max_tokens
+    from registry.export import model_frames as model_frames
     from registry.export import model_inputs as model_inputs
     from registry.export import open_cached_session as open_cached_session
     from registry.export import open_encoder_decoder as open_encoder_decoder
     from registry.export import open_openvino as open_openvino
     from registry.export import open_session as open_session
+    from registry.export import read_audio_settings as read_audio_settings
     from registry.export import read_cross_encoder as read_cross_encoder
+    from registry.export import read_image_settings as read_image_settings
     from registry.export import read_sentence_modules as read_sentence_modules
     from registry.export import read_source as read_source
     from registry.export import read_tensors as read_tensors
@@ -135,6 +142,13 @@ _HOMES = {
     "model_inputs": "registry.export",
     "OpenVinoModel": "registry.export",
     "open_openvino": "registry.export",
+    "AudioSettings": "registry.export",
+    "ImageSettings": "registry.export",
+    "fewest_samples": "registry.export",
+    "frame_stride": "registry.export",
+    "model_frames": "registry.export",
+    "read_audio_settings": "registry.export",
+    "read_image_settings": "registry.export",
     "open_session": "registry.export",
     "read_cross_encoder": "registry.export",
     "read_sentence_modules": "registry.export",

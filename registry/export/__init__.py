@@ -22,6 +22,8 @@
     graph.py        transformers' exporter, dynamic shapes
     cached_graph.py, cached_session.py  a decoder with its cache: traced; run
     onnx_file.py    a model written as one ONNX file, in flat memory
+    preprocessing.py what makes an input of a waveform or an image
+    unpadded.py     models whose rows have one shape in a batch
     parity.py       inputs drawn over the vocabulary, batches of them
     comparison.py   differences and agreement, by task
     verdict.py      the report of a comparison
@@ -53,6 +55,15 @@ if TYPE_CHECKING:
     from registry.export.export import DEFAULT_TIMEOUT_S, DEFAULT_TOLERANCE, export_model
     from registry.export.lengths import max_tokens
     from registry.export.openvino_model import OpenVinoModel, open_openvino
+    from registry.export.preprocessing import (
+        AudioSettings,
+        ImageSettings,
+        fewest_samples,
+        frame_stride,
+        model_frames,
+        read_audio_settings,
+        read_image_settings,
+    )
     from registry.export.publish import push_export
     from registry.export.received import check_export
     from registry.export.report import ParityReport
@@ -110,6 +121,13 @@ _PUBLIC = {
     "open_cached_session": "cached_session",
     "open_encoder_decoder": "seq2seq_run",
     "open_openvino": "openvino_model",
+    "AudioSettings": "preprocessing",
+    "ImageSettings": "preprocessing",
+    "fewest_samples": "preprocessing",
+    "frame_stride": "preprocessing",
+    "model_frames": "preprocessing",
+    "read_audio_settings": "preprocessing",
+    "read_image_settings": "preprocessing",
     "open_session": "session",
     "push_export": "publish",
     "read_cross_encoder": "sentence",
@@ -130,12 +148,14 @@ __all__ = [
     "DEFAULT_TIMEOUT_S",
     "DEFAULT_TOLERANCE",
     "TASKS",
+    "AudioSettings",
     "CachedSession",
     "Candidate",
     "DenseLayer",
     "EncodedSource",
     "EncoderDecoder",
     "Export",
+    "ImageSettings",
     "ModelSource",
     "OpenVinoModel",
     "ParityReport",
@@ -143,23 +163,28 @@ __all__ = [
     "SentenceModules",
     "check_export",
     "export_model",
+    "fewest_samples",
     "find_candidate",
     "find_export",
     "find_refusal",
     "find_samples",
+    "frame_stride",
     "generation_settings",
     "list_records",
     "load_encoder_decoder",
     "load_torch_model",
     "max_target_tokens",
     "max_tokens",
+    "model_frames",
     "model_inputs",
     "open_cached_session",
     "open_encoder_decoder",
     "open_openvino",
     "open_session",
     "push_export",
+    "read_audio_settings",
     "read_cross_encoder",
+    "read_image_settings",
     "read_sentence_modules",
     "read_source",
     "read_tensors",

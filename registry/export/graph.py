@@ -44,7 +44,7 @@ def export_graph(
     if "token_type_ids" in examples:
         examples["token_type_ids"].zero_()
     graph = trace(model, examples, dict.fromkeys(input_names, axes))
-    _keep_outputs(graph, spec.outputs)
+    keep_outputs(graph, spec.outputs)
     return graph
 
 
@@ -74,7 +74,7 @@ def trace(model: Any, examples: dict[str, Any], shapes: dict[str, Any]) -> onnx_
     return graph
 
 
-def _keep_outputs(graph: onnx_ir.Model, names: tuple[str, ...]) -> None:
+def keep_outputs(graph: onnx_ir.Model, names: tuple[str, ...]) -> None:
     """Drop all other outputs, and what only they need."""
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 

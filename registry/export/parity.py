@@ -11,8 +11,8 @@ import numpy as np
 
 from registry.export.tasks import TaskSpec
 
-Encoded: TypeAlias = Mapping[str, np.ndarray[Any, np.dtype[np.int64]]]
-"""One input: input name -> one-dimensional array."""
+Encoded: TypeAlias = Mapping[str, np.ndarray[Any, np.dtype[Any]]]
+"""One input: input name -> array without the batch's axis."""
 
 Output: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 

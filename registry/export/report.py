@@ -30,7 +30,7 @@ class ParityReport:
         batched_label_agreement: the same in batches.
         inputs: how many were compared.
         samples: how many of them came from the artifact's `samples.jsonl`.
-        lengths: the different lengths in tokens, ascending.
+        lengths: the different lengths of the inputs, ascending.
         seconds: time that the comparison took.
         tools: versions of what made and ran the export.
         hardware: processor, cores and machine that it ran on.
@@ -40,6 +40,7 @@ class ParityReport:
         budget_agreement: share of what counts that agrees, alone and in batches (the smaller):
             held-out samples, where there are enough, else drawn inputs that are no near ties.
         budget_inputs: how many inputs, or tokens of inputs, that was counted over.
+        unit: of the lengths, in words.
         calibration: what static scales were measured on; empty for other precisions.
     """
 
@@ -62,6 +63,7 @@ class ParityReport:
     min_agreement: float | None = None
     budget_agreement: float = 1.0
     budget_inputs: int = 0
+    unit: str = "tokens"
     calibration: str = ""
 
     @property
@@ -96,7 +98,7 @@ class ParityReport:
             f"parity {verdict}: max |difference| {self.worst_abs_diff:.2e} "
             f"(allowed {self.allowed_abs_diff:.0e}), labels {self.label_agreement:.2%} alone and "
             f"{self.batched_label_agreement:.2%} in batches, {self.inputs} inputs of "
-            f"{self.lengths[0]} to {self.lengths[-1]} tokens{self._budget()}"
+            f"{self.lengths[0]} to {self.lengths[-1]} {self.unit}{self._budget()}"
         )
 
     def _budget(self) -> str:

@@ -19,6 +19,7 @@ from registry.errors import ExportError, IntegrityError, NotFoundError, UnsafeCo
 from registry.export.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from registry.export.adapter import base_folder, check_match, read_config
 from registry.export.lengths import max_tokens
+from registry.export.preprocessing import read_audio_settings, read_image_settings
 from registry.export.safetensors import check_safetensors
 from registry.export.sentence import (
     SentenceModules,
@@ -90,12 +91,7 @@ def read_source(path: Path, task: str | None = None) -> ModelSource:
     spec = choose_task(config, task)
     _check_kind(config)
     _check_labels(config)
-    if not any((path / name).is_file() for name in _TOKENIZER_FILES):
-        raise ExportError(
-            f"{path} has no tokenizer.",
-            hint="Give the Trainer `processing_class=tokenizer` so that it saves one.",
-        )
-    _check_tokenizer(path / "tokenizer.json", config)
+    _check_preprocessing(path, spec, config)
     weight_files = _weight_files(path) if base is None else _adapted_files(base, config)
     sentence = read_sentence_modules(path) if spec.agreement == "direction" else None
     return ModelSource(
@@ -109,6 +105,27 @@ def read_source(path: Path, task: str | None = None) -> ModelSource:
         base=base,
         sentence=sentence,
     )
+
+
+def _check_preprocessing(path: Path, spec: TaskSpec, config: Mapping[str, Any]) -> None:
+    """Raise if what turns an input into arrays is missing, broken or not known."""
+    if spec.form == "image":
+        read_image_settings(path)
+        return
+    if spec.form == "audio":
+        read_audio_settings(path)
+        if spec.per_token and not (path / "vocab.json").is_file():
+            raise ExportError(
+                f"{path} has no vocab.json, the tokens that its model hears.",
+                hint="Give the Trainer the processor as `processing_class` so that it saves it.",
+            )
+        return
+    if not any((path / name).is_file() for name in _TOKENIZER_FILES):
+        raise ExportError(
+            f"{path} has no tokenizer.",
+            hint="Give the Trainer `processing_class=tokenizer` so that it saves one.",
+        )
+    _check_tokenizer(path / "tokenizer.json", config)
 
 
 def _base(path: Path) -> Path | None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from registry.errors import ExportError, UsageError
 
-Form = Literal["text", "generation", "seq2seq"]
+Form = Literal["text", "generation", "seq2seq", "audio", "image"]
 Agreement = Literal["label", "tokens", "span", "direction"]
 
 
@@ -80,9 +80,47 @@ def _rewriter(name: str, *architectures: str) -> TaskSpec:
     )
 
 
+_HEARING = (
+    *("Wav2Vec2", "Wav2Vec2Conformer", "Hubert", "WavLM", "UniSpeech", "UniSpeechSat"),
+    *("SEW", "SEWD", "Data2VecAudio"),
+)
+"""Names of models that hear waveforms; their classifiers end as those of texts do."""
+
 TASKS: Mapping[str, TaskSpec] = {
     spec.name: spec
     for spec in (
+        # Before the texts: models that hear end the same.
+        TaskSpec(
+            name="audio-classification",
+            auto_class="AutoModelForAudioClassification",
+            architecture_suffix=tuple(f"{one}ForSequenceClassification" for one in _HEARING),
+            outputs=("logits",),
+            agreement="label",
+            form="audio",
+            inputs=("input_values",),
+            dynamic_axes=((0, "batch"), (1, "samples")),
+        ),
+        TaskSpec(
+            name="automatic-speech-recognition",
+            auto_class="AutoModelForCTC",
+            architecture_suffix="ForCTC",
+            outputs=("logits",),
+            agreement="tokens",
+            form="audio",
+            inputs=("input_values",),
+            dynamic_axes=((0, "batch"), (1, "samples")),
+            per_token=True,
+        ),
+        TaskSpec(
+            name="image-classification",
+            auto_class="AutoModelForImageClassification",
+            architecture_suffix="ForImageClassification",
+            outputs=("logits",),
+            agreement="label",
+            form="image",
+            inputs=("pixel_values",),
+            dynamic_axes=((0, "batch"),),
+        ),
         _classifier("text-classification", "ForSequenceClassification"),
         TaskSpec(
             name="token-classification",

@@ -18,7 +18,7 @@ def load_torch_model(source: ModelSource, *, threads: int) -> tuple[Any, Any]:
         threads: cores that torch may use; a setting of the whole process.
 
     Returns:
-        The transformers model and tokenizer.
+        The transformers model and its tokenizer; None for what reads no text.
 
     Raises:
         UnavailableError: torch or transformers is not installed.
@@ -36,7 +36,8 @@ def load_torch_model(source: ModelSource, *, threads: int) -> tuple[Any, Any]:
     torch.set_num_threads(threads)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    tokenizer = _load_tokenizer(transformers, source)
+    heard = source.task.form in ("audio", "image")
+    tokenizer = None if heard else _load_tokenizer(transformers, source)
     model, loading = _load_weights(torch, transformers, source)
     _check_loading(source, loading)
     if source.base is not None:
@@ -47,12 +48,12 @@ def load_torch_model(source: ModelSource, *, threads: int) -> tuple[Any, Any]:
 
 
 def model_inputs(source: ModelSource, model: Any, tokenizer: Any) -> tuple[str, ...]:
-    """Return the task's inputs that the tokenizer makes and the model's forward takes."""
+    """Return the task's inputs that the tokenizer, if any, makes and the model's forward takes."""
     accepted = inspect.signature(model.forward).parameters
     return tuple(
         name
         for name in source.task.inputs
-        if name in accepted and name in tokenizer.model_input_names
+        if name in accepted and (tokenizer is None or name in tokenizer.model_input_names)
     )
 
 

@@ -21,6 +21,7 @@ def verdict(
     lengths: Sequence[int],
     samples: int,
     seconds: float,
+    unit: str = "tokens",
 ) -> ParityReport:
     """Return the report on `comparison`; it passed when both differences are within tolerance.
 
@@ -31,6 +32,7 @@ def verdict(
         lengths: of the inputs.
         samples: how many of the inputs came from the artifact.
         seconds: how long the comparison took.
+        unit: of the lengths.
     """
     allowed = request.tolerance
     if relative:
@@ -49,6 +51,7 @@ def verdict(
         inputs=len(lengths),
         samples=samples,
         lengths=tuple(sorted(set(lengths))),
+        unit=unit,
         seconds=round(seconds, 3),
         tools={"python": platform.python_version(), **request.tools},
         hardware=_hardware(request.threads),

@@ -17,6 +17,8 @@ NAMES = {
     "Facts", "Lease", "diff", "hold", "push", "verify",
     "export_model", "find_export", "find_refusal", "load", "load_torch_model", "locate",
     "max_tokens",
+    "AudioSettings", "ImageSettings", "fewest_samples", "frame_stride", "model_frames",
+    "read_audio_settings", "read_image_settings",
     "model_inputs", "open_hub", "open_session", "parse_reference", "promote", "pull",
     "read_source", "resolve", "rollback",
     "DenseLayer", "read_tensors",

@@ -14,7 +14,13 @@ from registry.export.channel import Emit
 from registry.export.messages import ChildRequest, Success
 from registry.export.source import ModelSource
 
-_MODULES = {"generation": "generation", "seq2seq": "seq2seq", "text": "text"}
+_MODULES = {
+    "audio": "audio",
+    "generation": "generation",
+    "image": "image",
+    "seq2seq": "seq2seq",
+    "text": "text",
+}
 
 
 class Form(Protocol):
