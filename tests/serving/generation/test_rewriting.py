@@ -17,7 +17,7 @@ from tests.seq2seq_models import tiny_mbart
 from tests.serving.generation.rewriting import TEXTS, Reference, Rewriter
 
 CASES = [
-    ("t5", "summarization", "summarization", {}, TEXTS),
+    ("t5", "summarization", "summarization", {"max_new_tokens": 12}, TEXTS),
     ("t5", "text2text-generation", "", {"num_beams": 1, "max_new_tokens": 12}, TEXTS[:80]),
     ("bart", "summarization", "summarization", {}, TEXTS),
     (
@@ -212,7 +212,7 @@ def test_settings_of_a_model_that_cannot_be(
         settings["bos_token_id"] = None
     path.write_text(json.dumps(settings), "utf-8")
     if name == "length_penalty":
-        assert Rewriting.opener("summarization")(read_directory(directory))
+        assert Rewriting.opener("text2text-generation")(read_directory(directory))
         return
     with pytest.raises(LoadError, match="begins" if value is None else name):
-        Rewriting.opener("summarization")(read_directory(directory))
+        Rewriting.opener("text2text-generation")(read_directory(directory))
