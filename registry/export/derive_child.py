@@ -96,9 +96,7 @@ def _copy_companions(base: Export, output_dir: Path) -> None:
             shutil.copyfile(base.path / file.name, output_dir / file.name)
 
 
-def _convert(
-    request: DeriveRequest, base: Export, inputs: TextInputs, *, spare_wide: bool
-) -> None:
+def _convert(request: DeriveRequest, base: Export, inputs: TextInputs, *, spare_wide: bool) -> None:
     output_dir = Path(request.output_dir)
     if request.engine == "onnx":
         graph = base.path / MODEL_FILE
