@@ -125,7 +125,7 @@ def judge_unpadded(directory: Path, emit: Emit, *, unit: str) -> Success:
 def _run_torch(model: Any, inputs: Sequence[Encoded], spec: TaskSpec) -> list[Answer]:
     import torch
 
-    answers = []
+    answers: list[Answer] = []
     (name,) = spec.inputs
     with torch.inference_mode():
         for one in inputs:

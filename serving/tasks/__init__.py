@@ -10,9 +10,12 @@ from pathlib import Path
 
 from registry import task_of
 from serving.errors import LoadError
+from serving.tasks.audio_classification import AudioClassification
+from serving.tasks.automatic_speech_recognition import AutomaticSpeechRecognition
 from serving.tasks.directory import ModelDirectory, read_directory
 from serving.tasks.feature_extraction import FeatureExtraction
 from serving.tasks.fill_mask import FillMask
+from serving.tasks.image_classification import ImageClassification
 from serving.tasks.protocol import Outputs, Row, Samples, Task
 from serving.tasks.question_answering import QuestionAnswering
 from serving.tasks.sentence_similarity import SentenceSimilarity
@@ -22,8 +25,11 @@ from serving.tasks.token_classification import TokenClassification
 from serving.tasks.zero_shot_classification import ZeroShotClassification
 
 _OPENERS: dict[str, Callable[[ModelDirectory], Task]] = {
+    "audio-classification": AudioClassification.open,
+    "automatic-speech-recognition": AutomaticSpeechRecognition.open,
     "feature-extraction": FeatureExtraction.open,
     "fill-mask": FillMask.open,
+    "image-classification": ImageClassification.open,
     "question-answering": QuestionAnswering.open,
     "sentence-similarity": SentenceSimilarity.open,
     "text-classification": TextClassification.open,

@@ -25,17 +25,20 @@ class Row:
     """One input of the model: an item, or a part of one.
 
     Attributes:
-        arrays: input name -> one-dimensional int64 array; all of the same length.
-        length: true number of tokens, special tokens included; what padding and queues count.
+        arrays: input name -> array without the batch's axis; of texts int64, all of one length.
+        length: what queues count: true number of tokens of a text, special tokens included; frames
+            of a waveform, patches of an image.
         truncated: whether the item was cut to fit the model.
         facts: what the task needs of the row to make an answer, such as character offsets; the
             task's own, never looked into and never sent anywhere.
+        kind: rows of unlike kinds never share a batch; where nothing is padded, the shape.
     """
 
     arrays: Mapping[str, Array]
     length: int
     truncated: bool
     facts: Any = None
+    kind: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,7 +218,9 @@ class WorkerCore:
         self._accepted += len(item.rows) - 1
         for number, row in enumerate(item.rows):
             place = _Place(job, item, number)
-            waiting = Waiting(place, row.length, enqueued_at=now, deadline=job.deadline)
+            waiting = Waiting(
+                place, row.length, enqueued_at=now, deadline=job.deadline, kind=row.kind
+            )
             job.queued.add(waiting)
             self._queue.add(waiting)
 

@@ -12,9 +12,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 Payload = TypeVar("Payload")
+
+_Group: TypeAlias = tuple[int, int]
+"""Padded length and kind of the rows that may share a batch."""
 
 
 _PACKED_STEP = 32
@@ -43,8 +46,9 @@ class Waiting(Generic[Payload]):
 
     Attributes:
         payload: whatever the owner needs to run and settle it.
-        length: true token count.
+        length: true token count, or what else the task counts.
         enqueued_at, deadline: seconds on the clock that the owner uses; deadline may be inf.
+        kind: rows of unlike kinds never share a batch.
         order: position in arrival order, set by the queue.
     """
 
@@ -52,6 +56,7 @@ class Waiting(Generic[Payload]):
     length: int
     enqueued_at: float
     deadline: float = float("inf")
+    kind: int = 0
     order: int = field(default=-1)
 
 
@@ -70,7 +75,7 @@ class LengthQueue(Generic[Payload]):
         self._policy = policy
         # OrderedDict, not dict: rows leave at the front, and a dict's front
         # gets slower with every row removed there.
-        self._groups: dict[int, OrderedDict[int, Waiting[Payload]]] = {}
+        self._groups: dict[_Group, OrderedDict[int, Waiting[Payload]]] = {}
         self._arrivals = 0
         self._count = 0
 
@@ -81,17 +86,17 @@ class LengthQueue(Generic[Payload]):
         """Append a row to its group."""
         waiting.order = self._arrivals
         self._arrivals += 1
-        group = self._groups.setdefault(self._padded(waiting.length), OrderedDict())
+        group = self._groups.setdefault(self._group_of(waiting), OrderedDict())
         group[waiting.order] = waiting
         self._count += 1
 
     def remove(self, waiting: Waiting[Payload]) -> bool:
         """Take a row out, for whom nobody waits any more; False when it had already left."""
-        padded = self._padded(waiting.length)
-        group = self._groups.get(padded)
+        key = self._group_of(waiting)
+        group = self._groups.get(key)
         if group is None or group.pop(waiting.order, None) is None:
             return False
-        self._shrink(padded, 1)
+        self._shrink(key, 1)
         return True
 
     def take(self, now: float, *, free_slots: int = 1) -> Taken[Payload]:
@@ -104,30 +109,30 @@ class LengthQueue(Generic[Payload]):
         expired: list[Waiting[Payload]] = []
         rows: list[Waiting[Payload]] = []
         while self._count and not rows:
-            padded = self._leading_group(now)
-            limit = self._row_limit(padded, free_slots)
-            group = self._groups[padded]
+            key = self._leading_group(now)
+            limit = self._row_limit(key[0], free_slots)
+            group = self._groups[key]
             left = 0
             while group and len(rows) < limit:
                 _, waiting = group.popitem(last=False)
                 left += 1
                 (rows if waiting.deadline > now else expired).append(waiting)
-            self._shrink(padded, left)
+            self._shrink(key, left)
         return Taken(rows, expired)
 
-    def _padded(self, length: int) -> int:
+    def _group_of(self, waiting: Waiting[Payload]) -> _Group:
         step = self._policy.length_step
-        return -(-max(length, 1) // step) * step
+        return -(-max(waiting.length, 1) // step) * step, waiting.kind
 
-    def _leading_group(self, now: float) -> int:
-        oldest = min(self._groups, key=lambda padded: next(iter(self._groups[padded])))
+    def _leading_group(self, now: float) -> _Group:
+        oldest = min(self._groups, key=lambda key: next(iter(self._groups[key])))
         first = next(iter(self._groups[oldest].values()))
         if now - first.enqueued_at >= self._policy.age_cap_s:
             return oldest
         return max(self._groups, key=self._fill)
 
-    def _fill(self, padded: int) -> int:
-        return min(len(self._groups[padded]), self._budget_rows(padded)) * padded
+    def _fill(self, key: _Group) -> int:
+        return min(len(self._groups[key]), self._budget_rows(key[0])) * key[0]
 
     def _budget_rows(self, padded: int) -> int:
         return max(1, min(self._policy.max_batch_rows, self._policy.max_batch_tokens // padded))
@@ -136,7 +141,7 @@ class LengthQueue(Generic[Payload]):
         share = -(-self._count // max(free_slots, 1))
         return min(self._budget_rows(padded), share)
 
-    def _shrink(self, padded: int, left: int) -> None:
+    def _shrink(self, key: _Group, left: int) -> None:
         self._count -= left
-        if not self._groups[padded]:
-            del self._groups[padded]
+        if not self._groups[key]:
+            del self._groups[key]

@@ -67,7 +67,8 @@ def _draw(
             pitch = rng.uniform(80, 400) * (1 + 0.3 * np.sin(2 * np.pi * 3 * times))
             phase = np.cumsum(2 * np.pi * pitch / settings.sampling_rate)
             wave = 0.5 * np.sin(phase) + 0.2 * np.sin(3 * phase) + 0.1 * rng.normal(size=length)
-            wave = np.float32(wave) if row else np.zeros(length, np.float32)
+            if row == 0:
+                wave = np.zeros(length)
             if settings.normalize:
                 wave = (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)
             inputs.append({"input_values": wave.astype(np.float32)})
