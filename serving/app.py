@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ import structlog
 from litestar import Litestar, Request, Response, get, post
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
+from litestar.response import Stream
 
 from serving.body import read_body, require_json, unless_gone
 from serving.config import ServeConfig
@@ -24,9 +26,11 @@ from serving.errors import (
 from serving.fleet import Fleet
 from serving.gateway import FACTS, REQUEST_ID
 from serving.problem import CONTENT_TYPE, internal_error, problem_body, problem_headers
+from serving.streaming import Last, Streaming
 from serving.telemetry import Telemetry
 
 JSON = "application/json"
+EVENTS = "text/event-stream; charset=utf-8"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 _log = structlog.get_logger(__name__)
@@ -48,7 +52,7 @@ class Readiness:
 
 
 @post("/models/{name:str}", status_code=200)
-async def predict(request: AnyRequest, name: str, state: State) -> Response[bytes]:
+async def predict(request: AnyRequest, name: str, state: State) -> Response[Any]:
     """Predict in Hugging Face's shape."""
     config: ServeConfig = state.config
     plane: DataPlane = state.plane
@@ -66,6 +70,8 @@ async def predict(request: AnyRequest, name: str, state: State) -> Response[byte
     facts = _facts(request)
     facts["model"] = name[:128]
     answered = await plane.predict(name, read, partial(unless_gone, request.receive))
+    if isinstance(answered, Streaming):
+        return _stream(request, answered)
     facts.update(version=answered.version.pinned_name, items=len(answered.values))
     body = huggingface.shape(answered.version.task, answered.values, single=answered.inputs.single)
     return Response(msgspec.json.encode(body), media_type=JSON, headers=answered.headers())
@@ -134,6 +140,35 @@ def create_app(
         openapi_config=None,
         logging_config=None,
     )
+
+
+def _stream(request: AnyRequest, streaming: Streaming) -> Stream:
+    """Return the tokens of an answer as server-sent events."""
+    facts, request_id, version = _facts(request), _request_id(request), streaming.version
+
+    async def events() -> AsyncIterator[bytes]:
+        index = 0
+        try:
+            async for one in streaming.events():
+                pieces = one.pieces if isinstance(one, Last) else [one]
+                for left, piece in zip(reversed(range(len(pieces))), pieces, strict=True):
+                    index += 1
+                    final = one.final if isinstance(one, Last) and not left else None
+                    yield huggingface.token_event(index, piece, final)
+        except ServingError as error:
+            facts["error_type"] = error.error_type
+            yield huggingface.error_event(error)
+        except Exception as error:
+            _log.error("http.failed", request_id=request_id, exc_info=error)
+            yield huggingface.error_event(internal_error())
+        finally:
+            streaming.close()
+            facts["tokens"] = streaming.tokens
+
+    if version is not None:
+        facts["version"] = version.pinned_name
+    headers = version_headers(version) if version is not None else {}
+    return Stream(events(), media_type=EVENTS, headers=headers)
 
 
 def _json(document: Any, *, status: int = 200) -> Response[bytes]:

@@ -6,15 +6,17 @@ deployment, whether there is room, the deadline, the outcome of each item, the c
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from serving.deployment import Deployment, Reply
-from serving.errors import OverloadedError, ServingError
+from serving.deployment import Deployment
+from serving.errors import OverloadedError, RequestCancelledError, ServingError
 from serving.fleet import Fleet
 from serving.prepare.plan import Prepared
+from serving.streaming import Streaming
 from serving.telemetry import GaugeSample, RequestRecord, Telemetry
 from serving.worker.messages import Done, Outcome, PredictRequest, Problem
 
@@ -22,6 +24,14 @@ STAGES = ("tokenize", "queue", "inference", "postprocess")
 
 
 InputsT = TypeVar("InputsT", bound="Inputs")
+ResultT = TypeVar("ResultT")
+
+
+class Run(Protocol):
+    """Awaits work for a client, and gives up when the client does."""
+
+    def __call__(self, work: Coroutine[Any, Any, ResultT]) -> Awaitable[ResultT]:
+        """Return the result of `work`."""
 
 
 class Inputs(Protocol):
@@ -34,6 +44,10 @@ class Inputs(Protocol):
     @property
     def parameters(self) -> dict[str, Any]:
         """Parameters for the task."""
+
+    @property
+    def stream(self) -> bool:
+        """Whether the one item's answer is to be told token by token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +82,7 @@ class _Course:
     items: int = 0
     status: int = 200
     done: list[Done] = field(default_factory=list)
+    first_token_ms: float | None = None
 
 
 class DataPlane:
@@ -93,9 +108,9 @@ class DataPlane:
         self,
         name: str,
         read: Callable[[], Awaitable[InputsT]],
-        run: Callable[[Coroutine[Any, Any, Reply]], Awaitable[Reply]],
-    ) -> Answered[InputsT]:
-        """Answer one request for the deployment `name`.
+        run: Run,
+    ) -> Answered[InputsT] | Streaming:
+        """Answer one request for the deployment `name`; a streamed answer has begun.
 
         Args:
             name: as the client wrote it.
@@ -106,13 +121,17 @@ class DataPlane:
             ServingError: any; all items fail with the first that failed.
         """
         course = _Course(self._fleet.get(name), time.perf_counter())
+        streaming: Streaming | None = None
         try:
             self._check_room(name)
             inputs = await read()
             course.items = len(inputs.items)
+            request = PredictRequest(inputs.items, inputs.parameters, self._timeout_s)
+            if inputs.stream:
+                streaming = self._stream(course, request)
+                return await run(streaming.open())
             self._inside[name] += course.items
             try:
-                request = PredictRequest(inputs.items, inputs.parameters, self._timeout_s)
                 reply = await run(course.deployment.predict(request))
             finally:
                 self._inside[name] -= course.items
@@ -126,7 +145,28 @@ class DataPlane:
             course.status = 500
             raise
         finally:
+            # A stream is recorded when it ends.
+            if streaming is None:
+                self._record(course)
+
+    def _stream(self, course: _Course, request: PredictRequest) -> Streaming:
+        name = course.deployment.name
+        self._inside[name] += course.items
+
+        def end(streaming: Streaming, error: BaseException | None) -> None:
+            self._inside[name] -= course.items
+            course.version = streaming.version
+            course.first_token_ms = streaming.first_token_ms
+            if streaming.done is not None:
+                course.done.append(streaming.done)
+            if isinstance(error, ServingError):
+                course.status = error.status
+            elif error is not None:
+                gone = isinstance(error, asyncio.CancelledError | GeneratorExit)
+                course.status = RequestCancelledError.status if gone else 500
             self._record(course)
+
+        return Streaming(course.deployment, request, end)
 
     def gauges(self) -> Iterable[GaugeSample]:
         """Return the current values for Prometheus."""
@@ -194,6 +234,8 @@ def _stages(course: _Course) -> dict[str, float]:
     if course.done:
         for stage in STAGES:
             stages[stage] = max(getattr(done, f"{stage}_ms") for done in course.done)
+    if course.first_token_ms is not None:
+        stages["first_token"] = course.first_token_ms
     return stages
 
 

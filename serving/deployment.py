@@ -21,7 +21,7 @@ from serving.config import RestartPolicy
 from serving.errors import LoadError, NotReadyError
 from serving.prepare.plan import Prepared, PrepareError
 from serving.replica import Replica
-from serving.worker.messages import Outcome, PredictRequest
+from serving.worker.messages import Outcome, PredictRequest, Tell
 from serving.worker.process import WorkerProcess
 
 _log = structlog.get_logger(__name__)
@@ -149,8 +149,11 @@ class Deployment:
         self._wanted = reference
         self._wanting.set()
 
-    async def predict(self, request: PredictRequest) -> Reply:
-        """Answer with the version that is live now; see `messages.Predictor`."""
+    async def predict(self, request: PredictRequest, tell: Tell | None = None) -> Reply:
+        """Answer with the version that is live now; see `messages.Predictor`.
+
+        With `tell` the answer is streamed, see `messages.Predict`; it ends with its version.
+        """
         replica = self._replica
         if replica is None:
             raise NotReadyError(
@@ -158,7 +161,7 @@ class Deployment:
                 hint="GET /readyz answers 200 when it is ready.",
                 retry_after_s=2,
             )
-        return Reply(await replica.predict(request), replica.prepared)
+        return Reply(await replica.predict(request, tell), replica.prepared)
 
     async def stop(self) -> None:
         """Wait for the requests inside, then end all workers."""

@@ -15,9 +15,16 @@ import msgspec
 import structlog
 
 from serving.config import RestartPolicy
-from serving.errors import DeadlineExceededError, LoadError, NotReadyError, WorkerGoneError
+from serving.errors import (
+    DeadlineExceededError,
+    LoadError,
+    NotReadyError,
+    WorkerCrashedError,
+    WorkerGoneError,
+)
+from serving.generation.protocol import Piece
 from serving.prepare.plan import Prepared
-from serving.worker.messages import Outcome, PredictRequest
+from serving.worker.messages import Outcome, PredictRequest, Tell
 from serving.worker.process import WorkerProcess
 
 _log = structlog.get_logger(__name__)
@@ -27,6 +34,18 @@ SENDS = 3
 
 Launch = Callable[[], Awaitable[WorkerProcess]]
 """Start a worker for the replica's version; raises LoadError."""
+
+
+class _Listener:
+    """Passes a stream's tokens on, and knows whether there were any."""
+
+    def __init__(self, tell: Tell) -> None:
+        self.told = False
+        self._tell = tell
+
+    def __call__(self, pieces: list[Piece]) -> None:
+        self.told = True
+        self._tell(pieces)
 
 
 class Replica:
@@ -80,14 +99,14 @@ class Replica:
         await self._become("ready")
         self._watching = asyncio.create_task(self._watch(self._worker))
 
-    async def predict(self, request: PredictRequest) -> list[Outcome]:
-        """Return one outcome per item; see `messages.Predictor`."""
+    async def predict(self, request: PredictRequest, tell: Tell | None = None) -> list[Outcome]:
+        """Return one outcome per item; see `messages.Predictor`, and `messages.Predict`."""
         if not self.ready:
             raise self._not_ready()
         self._pending += 1
         try:
             async with asyncio.timeout(request.timeout_s):
-                return await self._send(request)
+                return await self._send(request, _Listener(tell) if tell else None)
         except TimeoutError:
             raise DeadlineExceededError(
                 "The deadline passed before the answer was ready.",
@@ -120,12 +139,19 @@ class Replica:
             await self._worker.stop(grace_s)
             self._worker = None
 
-    async def _send(self, request: PredictRequest) -> list[Outcome]:
+    async def _send(self, request: PredictRequest, listener: _Listener | None) -> list[Outcome]:
         for attempt in range(1, SENDS + 1):
             worker = self._worker or await self._next_worker()
             try:
-                return await worker.client.predict(request)
+                return await worker.client.predict(request, listener)
             except WorkerGoneError:
+                if listener is not None and listener.told:
+                    # What the client has read cannot be taken back.
+                    raise WorkerCrashedError(
+                        "The worker died while it streamed this answer.",
+                        hint="It is being started again. Send again.",
+                        retry_after_s=1,
+                    ) from None
                 if attempt == SENDS:
                     raise
                 # The watcher has yet to see what we saw; without this we would

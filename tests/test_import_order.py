@@ -68,6 +68,7 @@ SERVING_LAYERS: list[set[str]] = [
     {"serving.http_protocol", "serving.replica", "serving.follow_child", "serving.tune"},
     {"serving.deployment"},
     {"serving.fleet", "serving.follow"},
+    {"serving.streaming"},
     {"serving.data_plane"},
     {"serving.app"},
     {"serving.server"},

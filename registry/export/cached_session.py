@@ -101,7 +101,7 @@ class CachedSession:
 
 
 def open_cached_session(
-    path: Path, *, threads: int, rows: int, capacity_tokens: int
+    path: Path, *, threads: int, rows: int, capacity_tokens: int, row_bytes: int | None = None
 ) -> CachedSession:
     """Open a decoder and map memory for its cache, which is taken as it fills.
 
@@ -110,15 +110,20 @@ def open_cached_session(
         threads: cores that one run may use.
         rows: sequences at once.
         capacity_tokens: longest sequence; rounded up.
+        row_bytes: room for each sequence, where that is less; None sets no bound.
 
     Raises:
         IntegrityError: ONNX Runtime cannot load the file, or it is no such graph.
     """
     session = open_session(path, threads=threads)
     shapes = {value.name: value.shape for value in session.get_inputs()}
-    layers = sum(name.startswith("past_key_") for name in shapes)
-    if not layers:
+    caches = {name: shape for name, shape in shapes.items() if name.startswith("past_")}
+    if not caches:
         raise IntegrityError(f"{path.name} has no cache.", hint="Export again with --force.")
+    layers = len(caches) // 2
+    if row_bytes is not None:
+        token_bytes = 4 * sum(heads * size for _, heads, _, size in caches.values())
+        capacity_tokens = max(1, min(capacity_tokens, row_bytes // token_bytes))
     capacity = -(-capacity_tokens // _PAGE_TOKENS) * _PAGE_TOKENS
     memory: list[mmap.mmap] = []
     arrays: dict[str, list[Floats]] = {"key": [], "value": []}

@@ -7,12 +7,20 @@ also for a single text; a flat list would lose all labels but one without an err
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from serving.dialects.strict_json import decode_object
-from serving.errors import InvalidInputError, InvalidRequestError, PayloadTooLargeError
+from serving.errors import (
+    InvalidInputError,
+    InvalidRequestError,
+    PayloadTooLargeError,
+    ServingError,
+)
+from serving.generation.protocol import Piece
 
 ALWAYS_LISTS = frozenset({"text-classification"})
 """Tasks whose answer has one more list around it, also for a single input."""
@@ -21,7 +29,7 @@ FLAT_LISTS = frozenset({"summarization", "translation", "text2text-generation"})
 """Tasks that answer one input with a list: of several inputs with one text each, it is one list."""
 
 # `options` steers Hugging Face's own hosting (wait_for_model, use_cache), not the model.
-_IGNORED = frozenset({"options"})
+_IGNORED = frozenset({"options", "stream"})
 _HINT = 'Send {"inputs": "some text"} or {"inputs": ["one", "two"]}.'
 
 
@@ -33,11 +41,13 @@ class HuggingFaceRequest:
         items: inputs for the task, at least one.
         parameters: for the task; it refuses those it does not know.
         single: whether one input was sent outside a list.
+        stream: whether its answer is to be told token by token.
     """
 
     items: list[Any]
     parameters: dict[str, Any]
     single: bool
+    stream: bool = False
 
 
 def decode(
@@ -68,7 +78,16 @@ def decode(
             raise InvalidRequestError(
                 f'"inputs" holds {_json_name(item)} where a text or an object belongs.', hint=_HINT
             )
-    return HuggingFaceRequest(items, _parameters(document), single)
+    parameters = _parameters(document)
+    stream = document.get("stream", False)
+    if stream not in (True, False, None):
+        raise InvalidRequestError('"stream" is neither true nor false.')
+    if not stream:
+        return HuggingFaceRequest(items, parameters, single)
+    if len(items) > 1:
+        raise InvalidRequestError("One input is streamed at a time.", hint=_HINT)
+    # Each event tells its token with its probability.
+    return HuggingFaceRequest(items, {**parameters, "details": True}, single, stream=True)
 
 
 def shape(task: str, values: Sequence[Any], *, single: bool) -> Any:
@@ -78,6 +97,33 @@ def shape(task: str, values: Sequence[Any], *, single: bool) -> Any:
     if task in FLAT_LISTS and not single and all(len(value) == 1 for value in values):
         return [value[0] for value in values]
     return list(values)
+
+
+def token_event(index: int, piece: Piece, final: Mapping[str, Any] | None) -> bytes:
+    """Return the server-sent event of a token, in the shape of text-generation-inference.
+
+    Args:
+        index: of the token in the answer, from 1 on.
+        piece: the token.
+        final: `generated_text` and `details`, of the last token.
+    """
+    token = {
+        "id": piece.token,
+        "text": piece.text,
+        "logprob": piece.logprob,
+        "special": piece.special,
+    }
+    ending = final or {"generated_text": None, "details": None}
+    return _event({"index": index, "token": token, **ending})
+
+
+def error_event(error: ServingError) -> bytes:
+    """Return the server-sent event that ends a stream which broke off."""
+    return _event({"error": error.message, "error_type": error.error_type, "hint": error.hint})
+
+
+def _event(document: Mapping[str, Any]) -> bytes:
+    return b"data:" + msgspec.json.encode(document) + b"\n\n"
 
 
 def _parameters(document: dict[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 
 import msgspec
 
-STAGES = ("total", "tokenize", "queue", "inference", "postprocess")
-"""Stages of a request, in the order they are shown; `total` covers the others."""
+STAGES = ("total", "tokenize", "queue", "inference", "postprocess", "first_token")
+"""Stages of a request, in the order they are shown; `total` covers the others.
+
+`first_token` is what a stream's client waits for: from admission to the first token.
+"""
 
 
 class RequestRecord(msgspec.Struct, frozen=True, gc=False):

@@ -28,9 +28,11 @@ from serving.worker.messages import (
     Loaded,
     LoadFailed,
     Outcome,
+    Pieces,
     Ping,
     Predict,
     PredictRequest,
+    Tell,
     WorkerPlan,
 )
 
@@ -49,6 +51,7 @@ class WorkerClient:
         self._channel = channel
         self._board = board
         self._waiting: dict[int, asyncio.Future[list[Outcome]]] = {}
+        self._streams: dict[int, Tell] = {}
         self._last_id = 0
         self._reader: asyncio.Task[None] | None = None
         self._closed = False
@@ -76,19 +79,24 @@ class WorkerClient:
             "The worker died while loading.", hint="Its last words are in the server's log."
         )
 
-    async def predict(self, request: PredictRequest) -> list[Outcome]:
-        """Return one outcome per item; see `messages.Predictor`."""
+    async def predict(self, request: PredictRequest, tell: Tell | None = None) -> list[Outcome]:
+        """Return one outcome per item; see `messages.Predictor`, and `messages.Predict`."""
         self._last_id += 1
         identifier = self._last_id
         if self.lost.is_set() or self._closed:
             raise WorkerGoneError("The worker has ended.", retry_after_s=1)
         try:
-            self._channel.send(Predict(identifier, request))
+            self._channel.send(Predict(identifier, request, tell is not None))
         except FrameError as error:
             raise PayloadTooLargeError(
                 "The request is too large.", hint="Send fewer items in one request."
             ) from error
-        return await self._reply(identifier)
+        if tell is not None:
+            self._streams[identifier] = tell
+        try:
+            return await self._reply(identifier)
+        finally:
+            self._streams.pop(identifier, None)
 
     async def ping(self, timeout_s: float) -> bool:
         """Return whether the worker's loop answers in time."""
@@ -137,6 +145,11 @@ class WorkerClient:
 
     def _deliver(self, message: FromWorker) -> None:
         if isinstance(message, Loaded | LoadFailed):
+            return
+        if isinstance(message, Pieces):
+            tell = self._streams.get(message.id)
+            if tell is not None:
+                tell(message.pieces)
             return
         future = self._waiting.get(message.id)
         if future is None or future.done():

@@ -11,7 +11,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,15 +19,16 @@ from typing import Any
 from serving.config import CoreLimits
 from serving.errors import (
     DeadlineExceededError,
+    InvalidInputError,
     NotReadyError,
     OverloadedError,
     PayloadTooLargeError,
 )
 from serving.generation.loop import Ended, GenerationLoop
-from serving.generation.protocol import Decoder, GenerationTask, Job
+from serving.generation.protocol import Decoder, GenerationTask, Job, Piece
 from serving.worker.batch import problem_of
 from serving.worker.core import Board, NoBoard
-from serving.worker.messages import Done, Outcome, PredictRequest, Problem
+from serving.worker.messages import Done, Outcome, PredictRequest, Problem, Tell
 
 _LANE = 0
 
@@ -43,8 +44,10 @@ class _Item:
     prepare_ms: float
     waiting_since: float
     missing: int
+    tell: Tell | None = None
     began: float = 0.0
     rows: list[int] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
 
     @property
     def tokens(self) -> int:
@@ -75,7 +78,7 @@ class GenerationCore:
         self._decoder = decoder
         self._limits = limits
         self._board: Board = board or NoBoard()
-        self._loop = GenerationLoop(decoder, max_jobs=limits.max_batch_rows)
+        self._loop = GenerationLoop(decoder, max_jobs=limits.max_batch_rows, tell=self._note)
         self._inbox: queue.SimpleQueue[tuple[_Item, bool] | None] = queue.SimpleQueue()
         self._accepted = 0
         self._stopping = False
@@ -114,8 +117,14 @@ class GenerationCore:
             await asyncio.to_thread(self._preparers.shutdown, wait=True)
         self._decoder.shutdown()
 
-    async def predict(self, request: PredictRequest, *, request_id: int = 0) -> list[Outcome]:
-        """Return one outcome per item, in order; see `messages.Predictor`."""
+    async def predict(
+        self, request: PredictRequest, *, request_id: int = 0, tell: Tell | None = None
+    ) -> list[Outcome]:
+        """Return one outcome per item, in order; see `messages.Predictor`.
+
+        With `tell`, there is one item, its tokens are told as they come, and the outcome's value
+        is the last event (see `messages.Predict`).
+        """
         if self._events is None or self._stopping:
             raise NotReadyError("The worker is not running.", retry_after_s=1)
         count = len(request.items)
@@ -124,7 +133,7 @@ class GenerationCore:
         begun: list[_Item] = []
         try:
             async with asyncio.timeout(request.timeout_s):
-                return await self._answer(request, request_id, deadline, begun)
+                return await self._answer(request, request_id, deadline, begun, tell)
         except TimeoutError:
             raise DeadlineExceededError(
                 "The deadline passed before the answer was ready.",
@@ -146,7 +155,12 @@ class GenerationCore:
         self._accepted += count
 
     async def _answer(
-        self, request: PredictRequest, request_id: int, deadline: float, begun: list[_Item]
+        self,
+        request: PredictRequest,
+        request_id: int,
+        deadline: float,
+        begun: list[_Item],
+        tell: Tell | None,
     ) -> list[Outcome]:
         waiting: list[asyncio.Future[Outcome] | Problem] = []
         for item in request.items:
@@ -154,6 +168,9 @@ class GenerationCore:
             if isinstance(made, Problem):
                 waiting.append(made)
                 continue
+            if tell is not None and len(made.jobs) > 1:
+                return [Problem.of(InvalidInputError("A stream tells one answer, not several."))]
+            made.tell = tell
             begun.append(made)
             waiting.append(made.outcome)
             self._inbox.put((made, True))
@@ -207,6 +224,8 @@ class GenerationCore:
             self._board.leave(_LANE)
             for one in ended:
                 self._end(one, items)
+            for item in growing:
+                self._say(item, items)
         stopped = Problem.of(NotReadyError("The worker is stopping.", retry_after_s=1))
         for item in items:
             self._loop.drop(item)
@@ -258,7 +277,7 @@ class GenerationCore:
     def _done(self, item: _Item) -> Outcome:
         started = time.perf_counter()
         try:
-            value = self._task.answer(item.jobs)
+            value = self._last_event(item) if item.tell else self._task.answer(item.jobs)
         except BaseException as error:
             return problem_of(error, "answer")
         ended = time.perf_counter()
@@ -271,6 +290,24 @@ class GenerationCore:
             inference_ms=(started - item.began) * 1e3,
             postprocess_ms=(ended - started) * 1e3,
         )
+
+    def _note(self, key: Hashable, pieces: Sequence[Piece]) -> None:
+        """Keep what a stream may be told until it is known whether the answer is complete."""
+        if isinstance(key, _Item) and key.tell is not None:
+            key.pieces.extend(pieces)
+
+    def _say(self, item: _Item, items: set[_Item]) -> None:
+        """Tell a stream its new tokens; the last ones go with the outcome."""
+        tell, pieces = item.tell, item.pieces
+        if tell is None or not pieces or item not in items:
+            return
+        item.pieces = []
+        if self._events is not None and not self._events.is_closed():
+            self._events.call_soon_threadsafe(tell, pieces)
+
+    def _last_event(self, item: _Item) -> dict[str, Any]:
+        last = [[one.token, one.text, one.logprob, one.special] for one in item.pieces]
+        return {**self._task.final(item.jobs[0]), "last": last}
 
     def _settle(self, item: _Item, outcome: Outcome) -> None:
         def tell() -> None:

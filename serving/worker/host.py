@@ -23,7 +23,8 @@ import structlog
 
 from serving.children import die_with_parent
 from serving.engines.protocol import Engine
-from serving.errors import LoadError, PayloadTooLargeError, ServingError
+from serving.errors import InvalidRequestError, LoadError, PayloadTooLargeError, ServingError
+from serving.generation.protocol import Piece
 from serving.logs import configure_logs
 from serving.tasks.protocol import Samples, Task
 from serving.worker.batch import problem_of
@@ -37,6 +38,8 @@ from serving.worker.messages import (
     Load,
     Loaded,
     LoadFailed,
+    Outcome,
+    Pieces,
     Predict,
     Problem,
     Refused,
@@ -168,8 +171,7 @@ class WorkerHost:
     async def _answer(self, core: WorkerCore | GenerationCore, message: Predict) -> None:
         reply: Answer | Refused
         try:
-            outcomes = await core.predict(message.request, request_id=message.id)
-            reply = Answer(message.id, outcomes)
+            reply = Answer(message.id, await self._outcomes(core, message))
         except ServingError as error:
             reply = Refused(message.id, Problem.of(error))
         except asyncio.CancelledError:
@@ -177,6 +179,19 @@ class WorkerHost:
         except BaseException as error:
             reply = Refused(message.id, problem_of(error, "core"))
         await self._reply(reply)
+
+    async def _outcomes(self, core: WorkerCore | GenerationCore, message: Predict) -> list[Outcome]:
+        if not message.stream:
+            return await core.predict(message.request, request_id=message.id)
+        if not isinstance(core, GenerationCore):
+            raise InvalidRequestError(
+                "The answers of this task cannot be streamed.", hint='Leave out "stream".'
+            )
+
+        def tell(pieces: list[Piece]) -> None:
+            self._channel.send(Pieces(message.id, pieces))
+
+        return await core.predict(message.request, request_id=message.id, tell=tell)
 
     async def _reply(self, message: Loaded | LoadFailed | Answer | Refused) -> None:
         try:

@@ -5,12 +5,14 @@ Values are plain (msgpack's types), so that nothing that arrives can run code.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
 from serving.config import CoreLimits
 from serving.errors import BY_TYPE, ServingError
+from serving.generation.protocol import Piece
 
 
 class Problem(msgspec.Struct, frozen=True, array_like=True, tag="problem"):
@@ -72,6 +74,10 @@ class PredictRequest(msgspec.Struct, frozen=True, array_like=True):
     timeout_s: float | None = None
 
 
+Tell: TypeAlias = Callable[[list[Piece]], None]
+"""Takes the tokens of a streamed answer as they come, in the event loop; must not wait."""
+
+
 class Predictor(Protocol):
     """Whatever answers predictions for one model version: a core in-process, or a worker."""
 
@@ -130,10 +136,15 @@ class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag="load-failed"
 
 
 class Predict(msgspec.Struct, frozen=True, array_like=True, tag="predict"):
-    """To the worker: answer this; `id` is unique on this connection."""
+    """To the worker: answer this; `id` is unique on this connection.
+
+    A request that streams has one item. `Pieces` come before its Answer, whose value is the last
+    event: the tokens that were not told, the text and how it ended (see `TextGeneration.final`).
+    """
 
     id: int
     request: PredictRequest
+    stream: bool = False
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag="cancel"):
@@ -155,6 +166,16 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, tag="answer"):
     outcomes: list[Outcome]
 
 
+class Pieces(msgspec.Struct, frozen=True, array_like=True, tag="pieces"):
+    """From the worker: the next tokens of a streamed answer.
+
+    They are not acknowledged: what may be under way is bounded by the length of an answer.
+    """
+
+    id: int
+    pieces: list[Piece]
+
+
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag="refused"):
     """From the worker: the request as a whole failed."""
 
@@ -163,4 +184,4 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag="refused"):
 
 
 ToWorker = Load | Predict | Cancel | Ping
-FromWorker = Loaded | LoadFailed | Answer | Refused
+FromWorker = Loaded | LoadFailed | Answer | Pieces | Refused
