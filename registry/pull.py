@@ -90,31 +90,36 @@ def pull(
 
     def alone(text: str) -> PulledVersion:
         parsed = parse_reference(text)
-        if not isinstance(parsed, ArtifactRef):
-            pulled = take_in_folder(store, Path(parsed.path), chosen)
-        else:
+        if isinstance(parsed, ArtifactRef):
             job = _Pull(store, settings, parsed, chosen, verify)
             known = None if refresh else job.without_server()
             pulled = known or job.with_server(hub, progress, limits)
             _check_digest(parsed, pulled)
-        store.marks.touch(pulled.digest)
-        return _converted(store, pulled, chosen, verify)
+        else:
+            pulled = take_in_folder(store, Path(parsed.path), chosen)
+        return _marked(store, pulled, chosen, verify)
 
     pulled = alone(reference)
     if chosen.whole and is_adapter(pulled.path):
         inputs = partial(_inputs, settings=settings, hub=hub)
         pulled = AdapterPull(store, alone, inputs, verify).complete(pulled, base or settings.base)
     elif base is not None:
-        raise UsageError(
-            f"{pulled.version.short_name} is no adapter; it needs no base model.",
-            hint="Leave --base out.",
-        )
+        raise _no_adapter(pulled)
     return replace(pulled, seconds=time.monotonic() - began_s)
 
 
-def _converted(
+def _no_adapter(pulled: PulledVersion) -> UsageError:
+    return UsageError(
+        f"{pulled.version.short_name} is no adapter; it needs no base model.",
+        hint="Leave --base out.",
+    )
+
+
+def _marked(
     store: Store, pulled: PulledVersion, selection: Selection, verify: bool
 ) -> PulledVersion:
+    """Note that the version was used, and convert its pickles where that is allowed."""
+    store.marks.touch(pulled.digest)
     if not selection.allow_pickle or selection.everything:
         return pulled
     from registry.cache import contents_of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import rich_click as click
 
@@ -60,10 +61,19 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
     show_default=True,
     help="Seconds from a complete request to its answer.",
 )
-@click.option("--load-timeout", type=click.FloatRange(1), default=180.0, show_default=True)
-@click.option("--prepare-timeout", type=click.FloatRange(1), default=1800.0, show_default=True)
+@click.option(
+    "--load-timeout", "load_timeout_s", type=click.FloatRange(1), default=180.0, show_default=True
+)
+@click.option(
+    "--prepare-timeout",
+    "prepare_timeout_s",
+    type=click.FloatRange(1),
+    default=1800.0,
+    show_default=True,
+)
 @click.option(
     "--drain-timeout",
+    "drain_timeout_s",
     type=click.FloatRange(0),
     default=60.0,
     show_default=True,
@@ -81,6 +91,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 )
 @click.option(
     "--report-window",
+    "report_window_s",
     type=click.FloatRange(0.1),
     default=10.0,
     show_default=True,
@@ -122,18 +133,15 @@ def command(
     threads: int | None,
     max_queue: int,
     request_timeout: float,
-    load_timeout: float,
-    prepare_timeout: float,
-    drain_timeout: float,
     follow_interval: float,
     report: bool,
-    report_window: float,
     bases: tuple[str, ...],
     allow_references: tuple[str, ...],
     allow_pickle: bool,
     offline: bool,
     api_key_file: Path | None,
     allowed_host: tuple[str, ...],
+    **times_s: Any,
 ) -> int:
     """Serve versions under names: `registry serve bert=run-bert:best other=./export`.
 
@@ -163,17 +171,14 @@ def command(
             core=CoreLimits(slots=threads or available_cores(), max_queue=max_queue),
             tuned_threads=threads is None,
             http=HttpLimits(request_timeout_s=request_timeout),
-            load_timeout_s=load_timeout,
-            prepare_timeout_s=prepare_timeout,
-            drain_timeout_s=drain_timeout,
             follow_interval_s=0.0 if offline else follow_interval,
             report=report and not offline,
-            report_window_s=report_window,
             api_keys=api_key_file,
             allowed_hosts=allowed_host,
             environment=_child_environment(
                 base, offline=offline, allow_pickle=allow_pickle, allow_references=allow_references
             ),
+            **times_s,
         )
     )
 
