@@ -9,6 +9,7 @@ import huggingface_hub.constants
 import pytest
 
 import registry
+from tests.generation_models import TinyDecoders
 from tests.models import tiny_bert
 from tests.serving.task_models import TaskModels
 
@@ -45,6 +46,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[TinyModel, TinyMod
 def _hub_clients_reach_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test run is offline by HF_HUB_OFFLINE, which would keep InferenceClient from loopback."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+
+
+@pytest.fixture(scope="session")
+def tiny_decoders(tmp_path_factory: pytest.TempPathFactory) -> TinyDecoders:
+    """Tiny decoders that let texts grow, each with its export."""
+    return TinyDecoders(tmp_path_factory.mktemp("decoders"))
 
 
 @pytest.fixture(scope="session")
