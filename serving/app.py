@@ -13,10 +13,11 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.response import Stream
 
-from serving.body import read_body, require_json, unless_gone
+from serving.body import declares_file, read_body, require_json, unless_gone
 from serving.config import ServeConfig
 from serving.data_plane import DataPlane, version_headers
 from serving.dialects import huggingface
+from serving.dialects.files import FILE_KINDS, file_request
 from serving.errors import (
     InvalidRequestError,
     MethodNotAllowedError,
@@ -58,13 +59,17 @@ async def predict(request: AnyRequest, name: str, state: State) -> Response[Any]
     plane: DataPlane = state.plane
 
     async def read() -> huggingface.HuggingFaceRequest:
+        kind = _file_kind(state.fleet, name)
+        limits = config.http if kind is None else config.http.for_files()
+        if declares_file(request.headers, kind):
+            return file_request(await read_body(request.headers, request.receive, limits))
         require_json(request.headers)
-        body = await read_body(request.headers, request.receive, config.http)
+        body = await read_body(request.headers, request.receive, limits)
         return huggingface.decode(
             body,
-            max_items=config.http.items,
-            max_characters=config.http.characters,
-            max_depth=config.http.depth,
+            max_items=limits.items,
+            max_characters=limits.characters,
+            max_depth=limits.depth,
         )
 
     facts = _facts(request)
@@ -169,6 +174,12 @@ def _stream(request: AnyRequest, streaming: Streaming) -> Stream:
         facts["version"] = version.pinned_name
     headers = version_headers(version) if version is not None else {}
     return Stream(events(), media_type=EVENTS, headers=headers)
+
+
+def _file_kind(fleet: Fleet, name: str) -> str | None:
+    """Return which files the model behind a name takes; None for none."""
+    version = fleet.get(name).version
+    return FILE_KINDS.get(version.task) if version else None
 
 
 def _json(document: Any, *, status: int = 200) -> Response[bytes]:

@@ -18,6 +18,28 @@ from serving.errors import (
 Receive = Callable[[], Awaitable[Any]]
 Result = TypeVar("Result")
 
+_BYTES = ("application/octet-stream", "binary/octet-stream")
+
+
+def declares_file(headers: Mapping[str, str], kind: str | None) -> bool:
+    """Return whether the body is a file itself, for a model that takes files.
+
+    A body without a type is one: clients of Hugging Face send files so. A page of another origin
+    can send that as well, but not without its Origin, which the gateway refuses.
+
+    Args:
+        headers: of the request.
+        kind: `audio` or `image`; None for a model that takes neither.
+
+    Raises:
+        UnsupportedMediaTypeError: it is compressed.
+    """
+    named = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind is None or (named and named not in _BYTES and not named.startswith(f"{kind}/")):
+        return False
+    _refuse_compressed(headers)
+    return True
+
 
 def require_json(headers: Mapping[str, str]) -> None:
     """Check that the body is declared as JSON in UTF-8, not compressed.
@@ -38,10 +60,7 @@ def require_json(headers: Mapping[str, str]) -> None:
     charset = options.replace(" ", "").replace('"', "").lower()
     if "charset=" in charset and "charset=utf-8" not in charset.replace("utf8", "utf-8"):
         raise UnsupportedMediaTypeError("The body is not in UTF-8.", hint="Send JSON in UTF-8.")
-    if headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnsupportedMediaTypeError(
-            "The body is compressed.", hint="Send it without Content-Encoding."
-        )
+    _refuse_compressed(headers)
 
 
 async def read_body(headers: Mapping[str, str], receive: Receive, limits: HttpLimits) -> bytes:
@@ -85,6 +104,13 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, Result]) -> Re
             if not future.done():
                 future.cancel()
         await asyncio.gather(task, gone, return_exceptions=True)
+
+
+def _refuse_compressed(headers: Mapping[str, str]) -> None:
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaTypeError(
+            "The body is compressed.", hint="Send it without Content-Encoding."
+        )
 
 
 async def _collect(receive: Receive, limits: HttpLimits) -> bytes:

@@ -16,6 +16,7 @@ class HttpLimits(msgspec.Struct, frozen=True):
 
     Attributes:
         body_bytes: length of a body (413 beyond).
+        file_bytes: likewise, for models that take audio or image files.
         items: inputs in one request (413 beyond).
         characters: of all texts of one request together (413 beyond).
         depth: nesting of a JSON body (400 beyond).
@@ -28,6 +29,7 @@ class HttpLimits(msgspec.Struct, frozen=True):
     """
 
     body_bytes: int = 4 * 2**20
+    file_bytes: int = 32 * 2**20
     items: int = 256
     characters: int = 1_000_000
     depth: int = 32
@@ -38,6 +40,10 @@ class HttpLimits(msgspec.Struct, frozen=True):
     request_timeout_s: float = 60.0
     keep_alive_s: float = 75.0
     connections: int = 2048
+
+    def for_files(self) -> HttpLimits:
+        """Return the limits for models that take files: a file is as long as base64 makes it."""
+        return msgspec.structs.replace(self, body_bytes=self.file_bytes, characters=self.file_bytes)
 
 
 class CoreLimits(msgspec.Struct, frozen=True):

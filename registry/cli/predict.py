@@ -34,6 +34,13 @@ _BY_STATUS: dict[int, type[RegistryError]] = {
 @click.command("predict", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("name")
 @click.argument("texts", nargs=-1, metavar="TEXT...")
+@click.option(
+    "--file",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False),
+    help="An audio or image file in place of texts; may be repeated.",
+)
 @click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="The server.")
 @click.option("--top-k", type=click.IntRange(1), help="Labels of each text [1].")
 @click.option(
@@ -44,24 +51,30 @@ _BY_STATUS: dict[int, type[RegistryError]] = {
 def command(
     name: str,
     texts: tuple[str, ...],
+    files: tuple[str, ...],
     url: str,
     top_k: int | None,
     api_key: str | None,
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Print label and score for each TEXT; `-` or no text reads lines from stdin."""
+    """Print label and score for each TEXT, or the transcript or labels of each --file.
+
+    `-` or no text reads lines from stdin.
+    """
     with json_errors(as_json):
-        inputs = _read_texts(texts)
-        body: dict[str, Any] = {"inputs": inputs}
+        if files and texts:
+            raise UsageError("Texts and files cannot be asked for together.")
+        inputs = list(files) or _read_texts(texts)
+        body: dict[str, Any] = {"inputs": _encoded(files) if files else inputs}
         if top_k is not None:
             body["parameters"] = {"top_k": top_k}
         answer, version = ask(url, name, body, api_key=api_key, timeout_s=timeout)
         if as_json:
             result_json({"model": name, "version": version, "inputs": inputs, "answer": answer})
             return
-        for labels in answer:
-            result("\t".join(f"{item['label']}\t{item['score']:.4f}" for item in labels))
+        for one in answer:
+            result(_line(one))
 
 
 def ask(
@@ -94,6 +107,20 @@ def ask(
     if response.status_code != 200:
         raise _refused(response.status_code, response.content)
     return response.json(), response.headers.get("x-model-version", "")
+
+
+def _encoded(files: tuple[str, ...]) -> list[str]:
+    import base64
+    from pathlib import Path
+
+    return [base64.b64encode(Path(file).read_bytes()).decode() for file in files]
+
+
+def _line(answer: Any) -> str:
+    """Return an answer in a line: a transcript, or labels with scores."""
+    if isinstance(answer, dict) and "text" in answer:
+        return str(answer["text"])
+    return "\t".join(f"{item['label']}\t{item['score']:.4f}" for item in answer)
 
 
 def _refused(status: int, content: bytes) -> RegistryError:

@@ -89,7 +89,7 @@ class AutomaticSpeechRecognition:
         """Return the best token of each frame, and whether all that it was chosen of is finite."""
         logits = outputs["logits"]
         best = logits.argmax(axis=-1)
-        finite = np.isfinite(logits).all(axis=(1, 2))
+        finite: Array = np.array(np.isfinite(logits).all(axis=(1, 2)))
         return [{"tokens": best[row], "finite": finite[row]} for row in range(len(rows))]
 
     def postprocess(

@@ -11,6 +11,7 @@ import pytest
 import registry
 from tests.generation_models import TinyDecoders
 from tests.models import tiny_bert
+from tests.serving.sense_models import SenseModels
 from tests.serving.task_models import TaskModels
 
 LABELS = ("negative", "positive", "neutral")
@@ -58,3 +59,9 @@ def tiny_decoders(tmp_path_factory: pytest.TempPathFactory) -> TinyDecoders:
 def task_models(tmp_path_factory: pytest.TempPathFactory) -> TaskModels:
     """A tiny model with its export for each task but text classification."""
     return TaskModels(tmp_path_factory.mktemp("task-models"))
+
+
+@pytest.fixture(scope="session")
+def sense_models(tmp_path_factory: pytest.TempPathFactory) -> SenseModels:
+    """Tiny models that hear and see, each with its export."""
+    return SenseModels(tmp_path_factory.mktemp("sense-models"))
