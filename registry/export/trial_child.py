@@ -67,6 +67,9 @@ def _try_onnx(export: Export, threads: int) -> None:
     if TASKS[export.task].form == "seq2seq":
         _try_seq2seq(export, threads)
         return
+    if TASKS[export.task].form == "generation":
+        _try_cached(export, threads)
+        return
     if not (export.path / MODEL_FILE).is_file():
         return
     session = open_session(export.path / MODEL_FILE, threads=threads)
@@ -89,6 +92,20 @@ def _try_seq2seq(export: Export, threads: int) -> None:
     try:
         source = graphs.encode([longest], 0)
         graphs.decode(first, np.ones((1, 1), dtype=np.int64), source, graphs.empty_cache(1))
+    # ONNX Runtime's exceptions share no base class of their own.
+    except Exception as error:
+        raise IntegrityError(f"It fails on its longest input: {str(error)[:300]}") from error
+
+
+def _try_cached(export: Export, threads: int) -> None:
+    from registry.export.cached_session import open_cached_session
+
+    longest = max(1, min(export.max_tokens, _MAX_TOKENS))
+    session = open_cached_session(
+        export.path / MODEL_FILE, threads=threads, rows=1, capacity_tokens=longest
+    )
+    try:
+        session.run(0, [[0] * longest], [0])
     # ONNX Runtime's exceptions share no base class of their own.
     except Exception as error:
         raise IntegrityError(f"It fails on its longest input: {str(error)[:300]}") from error
