@@ -123,7 +123,7 @@ def _needed(export: Export) -> tuple[str, ...]:
     form = TASKS[export.task].form
     if form == "seq2seq":
         return (ENCODER_FILE, DECODER_FILE)
-    return (MODEL_FILE,) if form == "text" else ()
+    return (MODEL_FILE,) if form in ("text", "generation") else ()
 
 
 def _try(export: Export) -> None:
