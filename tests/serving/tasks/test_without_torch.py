@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 from registry import Export
+from tests.generation_models import TinyDecoders
 from tests.serving.task_models import TASKS, TaskModels
 
 BLOCK = """
@@ -29,7 +30,7 @@ for directory in map(Path, sys.argv[1:]):
     print(task.name)
 """
 
-REWRITTEN = f"""{BLOCK}
+GROWN = f"""{BLOCK}
 from serving.generation.loop import GenerationLoop
 from serving.generation.tasks import open_generation
 from serving.tasks import name_task
@@ -56,8 +57,15 @@ def test_nothing_heavy_is_needed_to_serve(task_models: TaskModels) -> None:
     assert run.stdout.split() == list(TASKS)
 
 
+def test_nothing_heavy_is_needed_to_generate(tiny_decoders: TinyDecoders) -> None:
+    _, export = tiny_decoders.get()
+    command = [sys.executable, "-c", GROWN, str(export.path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert run.stdout.split() == ["text-generation"]
+
+
 def test_nothing_heavy_is_needed_to_rewrite(seq2seq_exports: dict[str, Export]) -> None:
     exports = [seq2seq_exports[name] for name in ("t5", "bart")]
-    command = [sys.executable, "-c", REWRITTEN, *(str(export.path) for export in exports)]
+    command = [sys.executable, "-c", GROWN, *(str(export.path) for export in exports)]
     run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert run.stdout.split() == [export.task for export in exports]
