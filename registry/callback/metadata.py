@@ -10,6 +10,7 @@ from typing import Any
 
 from registry.adapter import BASE_METADATA
 from registry.callback.arguments import json_safe
+from registry.export import task_of
 
 MAX_KEYS = 100
 """W&B refuses artifact metadata with more keys at the top."""
@@ -163,6 +164,9 @@ def model_task(model: Any) -> str | None:
     name = _architecture(model)
     if name.endswith("ForConditionalGeneration") and name.startswith(_SPEECH_MODELS):
         return "automatic-speech-recognition"
+    # Classifiers of sounds end as those of texts do.
+    if task_of({"architectures": [name]}) == "audio-classification":
+        return "audio-classification"
     return next((task for suffix, task in _TASKS if name.endswith(suffix)), None)
 
 

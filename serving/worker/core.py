@@ -55,6 +55,13 @@ class NoBoard:
         """Do nothing."""
 
 
+HELD_BYTES = 256 * 2**20
+"""Arrays of rows that wait or run; above that, nothing more is turned into rows.
+
+A small file may decode to megabytes, and a list has hundreds of them: files wait as they came.
+"""
+
+
 @dataclass(eq=False, slots=True)
 class _Request:
     """One call of `predict` on its way: outcomes fill in, the last one wakes the caller."""
@@ -67,6 +74,7 @@ class _Request:
     remaining: int
     accepted: int
     queued: set[Waiting[_Place]] = field(default_factory=set)
+    held_bytes: dict[int, int] = field(default_factory=dict)
 
     def settle(self, index: int, outcome: Outcome) -> None:
         self.outcomes[index] = outcome
@@ -121,6 +129,8 @@ class WorkerCore:
         self._free_lanes = list(range(limits.slots, limits.slots + limits.tokenize_threads))
         self._accepted = 0
         self._row_s = 0.0
+        self._held_bytes = 0
+        self._room = asyncio.Event()
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._engines: ThreadPoolExecutor | None = None
@@ -141,12 +151,14 @@ class WorkerCore:
     async def start(self) -> None:
         """Make the threads; the core takes requests from now on."""
         self._loop = asyncio.get_running_loop()
+        self._room.set()
         self._engines = ThreadPoolExecutor(self._limits.slots, "engine")
         self._tokenizers = ThreadPoolExecutor(self._limits.tokenize_threads, "tokenize")
 
     async def stop(self) -> None:
         """Refuse new requests, fail what still waits, wait for what runs."""
         self._stopping = True
+        self._room.set()
         stopped = Problem.of(NotReadyError("The worker is stopping.", retry_after_s=1))
         while len(self._queue):
             taken = self._queue.take(-math.inf, free_slots=1)
@@ -181,6 +193,8 @@ class WorkerCore:
             self._accepted -= job.accepted
             for waiting in job.queued:
                 self._queue.remove(waiting)
+            for index in [*job.held_bytes]:
+                self._let_go(job, index)
 
     def _admit(self, items: int) -> None:
         if self._accepted + items > self._limits.max_queue:
@@ -200,6 +214,7 @@ class WorkerCore:
         return [outcome for outcome in job.outcomes if outcome is not None]
 
     async def _tokenize(self, job: _Request, start: int, items: Sequence[Any]) -> None:
+        await self._room.wait()
         loop = self._loop
         if loop is None or self._stopping:
             raise NotReadyError("The worker is stopping.", retry_after_s=1)
@@ -216,6 +231,11 @@ class WorkerCore:
         # The rows of a long text count like as many inputs, from now on.
         job.accepted += len(item.rows) - 1
         self._accepted += len(item.rows) - 1
+        size_bytes = sum(array.nbytes for row in item.rows for array in row.arrays.values())
+        job.held_bytes[item.index] = size_bytes
+        self._held_bytes += size_bytes
+        if self._held_bytes >= HELD_BYTES:
+            self._room.clear()
         for number, row in enumerate(item.rows):
             place = _Place(job, item, number)
             waiting = Waiting(
@@ -307,7 +327,14 @@ class WorkerCore:
             for waiting in left:
                 place.request.queued.discard(waiting)
                 self._queue.remove(waiting)
+        self._let_go(place.request, place.item.index)
         place.request.settle(place.item.index, outcome)
+
+    def _let_go(self, job: _Request, index: int) -> None:
+        """Forget the arrays of an input that was answered, or that nobody waits for."""
+        self._held_bytes -= job.held_bytes.pop(index, 0)
+        if self._held_bytes < HELD_BYTES:
+            self._room.set()
 
     def _settle(self, waiting: Waiting[_Place], problem: Problem) -> None:
         place = waiting.payload
