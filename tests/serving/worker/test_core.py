@@ -366,3 +366,23 @@ def test_unlike_lengths_share_a_batch_where_padding_is_free(
         return engine.batches
 
     assert len(asyncio.run(run())) == batches
+
+
+def test_inputs_wait_as_they_came_while_much_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.worker.core.HELD_BYTES", 100)
+
+    async def body(core: WorkerCore, engine: SumEngine) -> None:
+        first = asyncio.ensure_future(core.predict(PredictRequest(["a long one"])))
+        await began(engine)
+        gone = asyncio.ensure_future(core.predict(PredictRequest(["gone"])))
+        more = asyncio.ensure_future(core.predict(PredictRequest(["more"] * 40)))
+        await until(lambda: core.accepted == 42)
+        assert len(core._queue) == 0
+        gone.cancel()
+        engine.release()
+        check("a long one", *await first)
+        for outcome in await more:
+            check("more", outcome)
+        assert core._held_bytes == 0
+
+    with_core(body, held=True)

@@ -103,3 +103,15 @@ def test_removed_rows_are_gone() -> None:
 @pytest.mark.parametrize("length", [0, 1])
 def test_an_empty_row_counts_as_one_token(length: int) -> None:
     assert drain(queue_of([length], BatchPolicy())) == [[0]]
+
+
+def test_rows_of_unlike_kinds_never_share_a_batch() -> None:
+    queue: LengthQueue[int] = LengthQueue(BatchPolicy(length_step=32))
+    rows = [Waiting(number, 8, 0.0, kind=number % 3) for number in range(12)]
+    for row in rows:
+        queue.add(row)
+    assert queue.remove(rows[0])
+    assert not queue.remove(rows[0])
+    batches = drain(queue)
+    assert sorted(number for batch in batches for number in batch) == list(range(1, 12))
+    assert all(len({number % 3 for number in batch}) == 1 for batch in batches)
