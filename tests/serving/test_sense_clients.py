@@ -10,8 +10,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from huggingface_hub import InferenceClient
 
+from registry.cli.predict import command as predict_command
 from tests.serving.sense_models import SenseModels
 from tests.serving.server_process import ServerProcess, server_process
 from tests.serving.tasks.test_senses import Served, picture, sound
@@ -105,6 +107,23 @@ def test_bad_files(
     answer = post(server, name, content=content, headers={"content-type": kind})
     assert answer.status_code == status
     assert answer.json()["hint"]
+
+
+def test_the_command_line_sends_files(server: ServerProcess, tmp_path: Path) -> None:
+    """It prints a transcript as it is, labels with their scores."""
+    for name, content in (("hear", sound(3, 9000)), ("see", picture(1, 60, 40, "RGB"))):
+        path = tmp_path / name
+        path.write_bytes(content)
+        found = CliRunner().invoke(
+            predict_command, [name, "--url", server.url, "--file", str(path), "--file", str(path)]
+        )
+        assert found.exit_code == 0
+        first, second = found.stdout.splitlines()
+        assert first == second
+        expected = post(server, name, content=content).json()
+        assert first == expected["text"] if name == "hear" else expected[0]["label"] in first
+    refused = CliRunner().invoke(predict_command, ["hear", "text", "--file", str(path)])
+    assert refused.exit_code != 0
 
 
 def test_a_file_that_is_too_long(server: ServerProcess) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import itertools
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from PIL import Image
 
 from registry import Export
 from serving.engines.onnx import open_onnx
+from serving.engines.protocol import Engine
+from serving.engines.torch import open_torch
 from serving.errors import InvalidInputError, PayloadTooLargeError, ServingError
 from serving.tasks import Task, open_task
 from tests.senses import RATE
@@ -33,7 +37,7 @@ class Served:
 
     def __init__(self, export: Export) -> None:
         self.task: Task = open_task(export.path, None)
-        self.engine = open_onnx(export.path, threads=1)
+        self.engine: Engine = open_onnx(export.path, threads=1)
 
     def __call__(self, item: object, parameters: Mapping[str, Any] | None = None) -> Any:
         parameters = parameters or {}
@@ -218,3 +222,63 @@ def test_bad_parameters(
     with pytest.raises(ServingError) as caught:
         served(item, parameters)
     assert caught.value.status == 422
+
+
+BLOCKED = """
+import sys
+blocked = set(sys.argv[1].split(","))
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in blocked:
+            raise ImportError(f"{name} is blocked")
+sys.meta_path.insert(0, Blocked())
+from pathlib import Path
+from serving.engines.onnx import open_onnx
+from serving.errors import LoadError
+from serving.tasks import open_task
+for directory in map(Path, sys.argv[2:]):
+    try:
+        task, engine = open_task(directory, None), open_onnx(directory, threads=1)
+    except LoadError as error:
+        print(error.hint)
+        continue
+    for item in task.samples.items:
+        rows = task.preprocess(item, {})
+        outputs = task.split(rows, engine.run(task.collate(rows, engine.input_names)))
+        assert task.postprocess(rows, outputs, {}) is not None
+    print(task.name)
+"""
+
+
+@pytest.mark.parametrize(
+    ("blocked", "said"),
+    [
+        (
+            "torch,transformers,onnx,safetensors,huggingface_hub,scipy",
+            ["automatic-speech-recognition", "image-classification"],
+        ),
+        ("soundfile,PIL", ["Install runport[audio].", "Install runport[image]."]),
+        ("soxr", ["Install runport[audio].", "image-classification"]),
+    ],
+)
+def test_what_serving_needs(sense_models: SenseModels, blocked: str, said: list[str]) -> None:
+    names = ("automatic-speech-recognition", "image-classification")
+    directories = [str(sense_models.export(name).path) for name in names]
+    command = [sys.executable, "-c", BLOCKED, blocked, *directories]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert run.stdout.splitlines() == said
+
+
+def test_torch_serves_the_same(sense_models: SenseModels) -> None:
+    for name, item in (
+        ("automatic-speech-recognition", sound(2, 9000)),
+        ("image-classification", picture(3, 40, 30, "RGB")),
+    ):
+        served = Served(sense_models.export(name))
+        expected = served(item)
+        served.engine = open_torch(sense_models.model(name), task=name, threads=1)
+        found = served(item)
+        if isinstance(expected, dict):
+            assert found == expected
+        else:
+            assert_same_labels(found, expected)
