@@ -123,7 +123,7 @@ def _needed(export: Export) -> tuple[str, ...]:
     form = TASKS[export.task].form
     if form == "seq2seq":
         return (ENCODER_FILE, DECODER_FILE)
-    return (MODEL_FILE,) if form in ("text", "generation") else ()
+    return (MODEL_FILE,)
 
 
 def _try(export: Export) -> None:

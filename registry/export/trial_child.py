@@ -74,10 +74,9 @@ def _try_onnx(export: Export, threads: int) -> None:
         return
     session = open_session(export.path / MODEL_FILE, threads=threads)
     _check_names(export, tuple(value.name for value in session.get_inputs()))
-    if TASKS[export.task].form != "text":
-        return
+    feeds = _longest(export) if TASKS[export.task].form == "text" else _sensed(export)
     try:
-        session.run(None, dict(_longest(export)))
+        session.run(None, dict(feeds))
     # ONNX Runtime's exceptions share no base class of their own.
     except Exception as error:
         raise IntegrityError(f"It fails on its longest input: {str(error)[:300]}") from error
@@ -109,6 +108,17 @@ def _try_cached(export: Export, threads: int) -> None:
     # ONNX Runtime's exceptions share no base class of their own.
     except Exception as error:
         raise IntegrityError(f"It fails on its longest input: {str(error)[:300]}") from error
+
+
+def _sensed(export: Export) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+    """Return a second of silence, or a grey image, as the export's own settings size it."""
+    from registry.export.preprocessing import read_audio_settings, read_image_settings
+
+    if TASKS[export.task].form == "audio":
+        shape: tuple[int, ...] = (1, read_audio_settings(export.path).sampling_rate)
+    else:
+        shape = (1, 3, *read_image_settings(export.path).output_size)
+    return {name: np.zeros(shape, dtype=np.float32) for name in export.input_names}
 
 
 def _check_names(export: Export, found: tuple[str, ...]) -> None:
