@@ -1,7 +1,7 @@
 """Decoders that grow a text token by token: converted with their cache, compared over a few steps.
 
-Every input is a prompt. Torch answers it and the greedy steps after it, each time without a cache,
-which is what the export has to equal: with its prompt in one part or in several, alone and beside
+Every input is a prompt. Torch answers it and the greedy steps after it, with transformers' own
+cache, and the export has to equal that: with its prompt in one part or in several, alone and beside
 prompts of other lengths.
 """
 
@@ -92,11 +92,13 @@ def _answer(model: Any, prompt: Any) -> Answer:
 
     ids = torch.from_numpy(np.array(prompt))[None]
     logits: list[Output] = []
+    past = None
     with torch.inference_mode():
         for _ in range(1 + STEPS):
-            found = model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[0, -1]
-            logits.append(found.numpy())
-            ids = torch.cat([ids, found.argmax()[None, None]], dim=1)
+            found = model(input_ids=ids, past_key_values=past, use_cache=True, logits_to_keep=1)
+            last, past = found.logits[0, -1], found.past_key_values
+            logits.append(last.numpy())
+            ids = last.argmax()[None, None]
     if not np.isfinite(logits).all():
         raise ExportError(
             "The model itself answers NaN or infinity.",
