@@ -103,6 +103,7 @@ class DataPlane:
         self._max_queue = max_queue
         self._timeout_s = timeout_s
         self._inside: dict[str, int] = {deployment.name: 0 for deployment in fleet}
+        self._streams: set[Streaming] = set()
 
     async def predict(
         self,
@@ -155,6 +156,7 @@ class DataPlane:
 
         def end(streaming: Streaming, error: BaseException | None) -> None:
             self._inside[name] -= course.items
+            self._streams.discard(streaming)
             course.version = streaming.version
             course.first_token_ms = streaming.first_token_ms
             if streaming.done is not None:
@@ -166,7 +168,14 @@ class DataPlane:
                 course.status = RequestCancelledError.status if gone else 500
             self._record(course)
 
-        return Streaming(course.deployment, request, end)
+        streaming = Streaming(course.deployment, request, end)
+        self._streams.add(streaming)
+        return streaming
+
+    def break_off(self, error: ServingError) -> None:
+        """End the streams that are open with `error`: their clients cannot tell a cut otherwise."""
+        for streaming in [*self._streams]:
+            streaming.break_off(error)
 
     def gauges(self) -> Iterable[GaugeSample]:
         """Return the current values for Prometheus."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import signal
 import socket
@@ -33,8 +34,9 @@ from registry import (
 )
 from serving.app import Readiness, create_app
 from serving.config import ServeConfig
+from serving.data_plane import DataPlane
 from serving.deployment import Deployment
-from serving.errors import LoadError
+from serving.errors import LoadError, NotReadyError
 from serving.fleet import Fleet
 from serving.follow import Follower
 from serving.gateway import Gateway
@@ -50,6 +52,9 @@ from serving.worker.process import WorkerProcess, start_worker
 _log = structlog.get_logger(__name__)
 
 LEASE_REFRESH_S = 600.0
+
+LAST_EVENTS_S = 1.0
+"""For clients to be told that their streams are cut, after the time to drain."""
 
 _ERRORS: dict[int, type[RegistryError]] = {
     kind.exit_code: kind
@@ -156,6 +161,7 @@ class _Server:
         self._fleet = Fleet([self._deployment(name, ref) for name, ref in config.deployments])
         self._readiness = Readiness(self._fleet)
         app = create_app(self._fleet, self._telemetry, config, self._readiness)
+        self._plane: DataPlane = app.state.plane
         self._gateway = Gateway(app, config, keys)  # type: ignore[arg-type]
 
     async def run(self) -> int:
@@ -197,10 +203,21 @@ class _Server:
         if self._gateway.accepted:
             await asyncio.sleep(self._config.linger_s)
         http.should_exit = True
+        cut = asyncio.get_running_loop().call_later(self._config.drain_timeout_s, self._cut_streams)
         await asyncio.gather(serving, return_exceptions=True)
+        cut.cancel()
         await self._telemetry.stop()
         await self._fleet.stop()
         _log.info("serve.stopped", accepted=self._gateway.accepted, answered=self._gateway.answered)
+
+    def _cut_streams(self) -> None:
+        self._plane.break_off(
+            NotReadyError(
+                "The server stopped before the answer was complete.",
+                hint="Send again, or start the server with a longer --drain-timeout.",
+                retry_after_s=1,
+            )
+        )
 
     def _on_signal(self, number: int) -> None:
         if self._stop.is_set():
@@ -305,7 +322,7 @@ class _Server:
             access_log=False,
             server_header=False,
             timeout_keep_alive=int(config.http.keep_alive_s),
-            timeout_graceful_shutdown=int(config.drain_timeout_s),
+            timeout_graceful_shutdown=math.ceil(config.drain_timeout_s + LAST_EVENTS_S),
         )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.deployment import Deployment
+from serving.errors import ServingError
 from serving.generation.protocol import Piece
 from serving.prepare.plan import Prepared
 from serving.worker.messages import Done, PredictRequest, Problem
@@ -99,6 +100,12 @@ class Streaming:
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end(self, error)
+
+    def break_off(self, error: ServingError) -> None:
+        """Stop generating; what was generated is told, then `error` is raised to who reads."""
+        if self._work is not None:
+            self._work.cancel()
+        self._queue.put_nowait(error)
 
     async def _take(self) -> Piece | Last:
         one = await self._queue.get()

@@ -27,16 +27,22 @@ _CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
-def tiny_decoder(path: Path, architecture: str = "GPT2LMHeadModel", *, seed: int = 5) -> Path:
+def tiny_decoder(
+    path: Path, architecture: str = "GPT2LMHeadModel", *, seed: int = 5, context: int = CONTEXT
+) -> Path:
     """Save a decoder with random weights, large enough that its answers differ."""
     import torch
     import transformers
 
-    size = _save_tokenizer(path)
+    size = _save_tokenizer(path, context)
     model_class = getattr(transformers, architecture)
     torch.manual_seed(seed)
+    sizes = {
+        name: context if value == CONTEXT else value
+        for name, value in _CONFIGS[architecture].items()
+    }
     config = model_class.config_class(
-        **_CONFIGS[architecture],
+        **sizes,
         vocab_size=size,
         bos_token_id=0,
         eos_token_id=0,
@@ -46,7 +52,7 @@ def tiny_decoder(path: Path, architecture: str = "GPT2LMHeadModel", *, seed: int
     return path
 
 
-def _save_tokenizer(path: Path) -> int:
+def _save_tokenizer(path: Path, context: int) -> int:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -61,7 +67,7 @@ def _save_tokenizer(path: Path) -> int:
     )
     tokenizer.train_from_iterator([" ".join(WORDS)] * 3, trainer)
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=END, eos_token=END, model_max_length=CONTEXT
+        tokenizer_object=tokenizer, bos_token=END, eos_token=END, model_max_length=context
     )
     fast.save_pretrained(path)
     return len(fast)
@@ -74,9 +80,12 @@ class TinyDecoders:
         self._folder = folder
         self._made: dict[str, tuple[Path, Export]] = {}
 
-    def get(self, architecture: str = "GPT2LMHeadModel") -> tuple[Path, Export]:
+    def get(
+        self, architecture: str = "GPT2LMHeadModel", *, context: int = CONTEXT
+    ) -> tuple[Path, Export]:
         """Return the model as it was logged, and its export; do not change them."""
-        if architecture not in self._made:
-            model = tiny_decoder(self._folder / architecture, architecture)
-            self._made[architecture] = model, export_directory(model, self._folder / "exports")
-        return self._made[architecture]
+        name = f"{architecture}-{context}"
+        if name not in self._made:
+            model = tiny_decoder(self._folder / name, architecture, context=context)
+            self._made[name] = model, export_directory(model, self._folder / "exports")
+        return self._made[name]
