@@ -83,6 +83,7 @@ class _Course:
     status: int = 200
     done: list[Done] = field(default_factory=list)
     first_token_ms: float | None = None
+    told_tokens: int = 0
 
 
 class DataPlane:
@@ -159,6 +160,7 @@ class DataPlane:
             self._streams.discard(streaming)
             course.version = streaming.version
             course.first_token_ms = streaming.first_token_ms
+            course.told_tokens = streaming.tokens
             if streaming.done is not None:
                 course.done.append(streaming.done)
             if isinstance(error, ServingError):
@@ -209,6 +211,9 @@ class DataPlane:
                 batch_sizes=tuple(rows for done in course.done for rows in done.batch_rows),
                 stages_ms=_stages(course),
                 labels=tuple(_top_labels(course.done)),
+                prompt_tokens=sum(done.tokens for done in course.done if done.grown),
+                # A stream that was not read to its end has told some.
+                generated_tokens=sum(done.grown for done in course.done) or course.told_tokens,
             )
         )
 

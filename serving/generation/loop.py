@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,11 +25,13 @@ class Ended:
         key: as it was given with the job.
         error: why it failed; None when its search is complete.
         most_rows: most sequences that stepped together with it, its own included.
+        tokens: how often its search chose: tokens of its answer, or steps of its beams.
     """
 
     key: Hashable
     error: BaseException | None
     most_rows: int
+    tokens: int = 0
 
 
 @dataclass(eq=False, slots=True)
@@ -46,7 +48,8 @@ class _Live:
     cost: int
     logits: Array | None = None
     tokens: Sequence[int] = ()
-    most_rows: int = field(default=0)
+    most_rows: int = 0
+    chosen: int = 0
 
 
 class GenerationLoop:
@@ -144,7 +147,7 @@ class GenerationLoop:
                 continue
             if complete:
                 self._leave(live)
-                over.append(Ended(live.key, None, live.most_rows))
+                over.append(Ended(live.key, None, live.most_rows, live.chosen))
         return over
 
     def _choose(self, live: _Live) -> bool:
@@ -152,6 +155,7 @@ class GenerationLoop:
             return False
         move = live.job.search.advance(live.logits)
         live.logits = None
+        live.chosen += 1
         if move.pieces and self._tell is not None:
             self._tell(live.key, move.pieces)
         if move.complete:
@@ -202,7 +206,7 @@ class GenerationLoop:
 
     def _fail(self, live: _Live, error: BaseException) -> Ended:
         self._leave(live)
-        return Ended(live.key, error, live.most_rows)
+        return Ended(live.key, error, live.most_rows, live.chosen)
 
     def _leave(self, live: _Live) -> None:
         self._live.remove(live)

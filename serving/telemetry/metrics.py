@@ -2,7 +2,8 @@
 
 History (one row a window): `requests`, `errors`, `items`, `requests_per_s`,
 `error_rate`, `status/<code>`, `latency/<stage>/{p50,p90,p95,p99,mean,max}_ms`,
-`batch/count`, `batch/size_mean`, `batch/size_max`, `labels/<label>`,
+`batch/count`, `batch/size_mean`, `batch/size_max`, `labels/<label>`, `tokens/prompt`,
+`tokens/generated`, `tokens/generated_per_s` (tasks that generate),
 `window/{seconds,first_unix_s,last_unix_s,dropped}`.
 Summary: the same since the server began, under `total/…`.
 """
@@ -20,9 +21,12 @@ _MAX_NAME_CHARACTERS = 64
 def window_metrics(window: Window, *, dropped: int) -> dict[str, float]:
     """Return a window's history row; `dropped` counts windows lost to the spool's cap so far."""
     aggregate = window.aggregate
+    rates = {"requests_per_s": aggregate.requests / window.seconds}
+    if aggregate.generated_tokens:
+        rates["tokens/generated_per_s"] = aggregate.generated_tokens / window.seconds
     return {
         **_counts(aggregate),
-        "requests_per_s": aggregate.requests / window.seconds,
+        **rates,
         **_latencies(aggregate),
         "window/seconds": window.seconds,
         "window/first_unix_s": aggregate.first_wall_s,
@@ -47,6 +51,9 @@ def _counts(aggregate: Aggregate) -> dict[str, float]:
     }
     for status, count in aggregate.statuses.items():
         values[f"status/{status}"] = count
+    if aggregate.generated_tokens:
+        values["tokens/prompt"] = aggregate.prompt_tokens
+        values["tokens/generated"] = aggregate.generated_tokens
     for label, count in aggregate.labels.items():
         name = f"labels/{safe_name(label)}"
         values[name] = values.get(name, 0) + count

@@ -48,6 +48,9 @@ class _Snapshot(Collector):
         yield _requests(self._totals)
         yield _counter(self._totals, "errors", "Requests without a prediction.")
         yield _counter(self._totals, "items", "Inputs in requests.")
+        generating = {key: one for key, one in self._totals.items() if one.generated_tokens}
+        yield _counter(generating, "prompt_tokens", "Tokens read by tasks that generate.")
+        yield _counter(generating, "generated_tokens", "Tokens generated.")
         yield _labels(self._totals)
         yield _latency(self._totals)
         yield _batches(self._totals)

@@ -27,6 +27,8 @@ class RequestRecord(msgspec.Struct, frozen=True, gc=False):
         batch_sizes: size of each engine batch that answered a part of it.
         stages_ms: milliseconds per stage; keys out of `STAGES`, missing ones are not counted.
         labels: the top label of each item, empty for tasks without labels.
+        prompt_tokens, generated_tokens: what was read and generated; 0 for tasks that do not
+            generate, where they are not shown.
     """
 
     deployment: str
@@ -38,6 +40,8 @@ class RequestRecord(msgspec.Struct, frozen=True, gc=False):
     batch_sizes: tuple[int, ...] = ()
     stages_ms: Mapping[str, float] = {}
     labels: tuple[str, ...] = ()
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
 
 
 class ServedVersion(msgspec.Struct, frozen=True):

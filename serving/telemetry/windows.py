@@ -42,6 +42,7 @@ class Aggregate:
         requests, errors, items: how many.
         statuses: HTTP status -> requests.
         stages: stage -> latency histogram.
+        prompt_tokens, generated_tokens: of tasks that generate.
         batch_sizes: engine batch size -> batches.
         labels: label -> items, at most `MAX_LABELS` and `other`.
         first_wall_s, last_wall_s: Unix time of the first and last request; 0 when empty.
@@ -51,9 +52,11 @@ class Aggregate:
         "batch_sizes",
         "errors",
         "first_wall_s",
+        "generated_tokens",
         "items",
         "labels",
         "last_wall_s",
+        "prompt_tokens",
         "requests",
         "stages",
         "statuses",
@@ -63,6 +66,8 @@ class Aggregate:
         self.requests = 0
         self.errors = 0
         self.items = 0
+        self.prompt_tokens = 0
+        self.generated_tokens = 0
         self.statuses: dict[int, int] = {}
         self.stages: dict[str, Histogram] = {}
         self.batch_sizes: dict[int, int] = {}
@@ -75,6 +80,8 @@ class Aggregate:
         self.requests += 1
         self.errors += not record.ok
         self.items += record.items
+        self.prompt_tokens += record.prompt_tokens
+        self.generated_tokens += record.generated_tokens
         _count(self.statuses, record.status, 1, _MAX_STATUSES, 0)
         for stage, value_ms in record.stages_ms.items():
             if stage in STAGES:
@@ -90,6 +97,8 @@ class Aggregate:
         self.requests += other.requests
         self.errors += other.errors
         self.items += other.items
+        self.prompt_tokens += other.prompt_tokens
+        self.generated_tokens += other.generated_tokens
         for status, count in other.statuses.items():
             _count(self.statuses, status, count, _MAX_STATUSES, 0)
         for stage, histogram in other.stages.items():

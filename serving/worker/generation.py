@@ -46,6 +46,7 @@ class _Item:
     missing: int
     tell: Tell | None = None
     began: float = 0.0
+    grown: int = 0
     rows: list[int] = field(default_factory=list)
     pieces: list[Piece] = field(default_factory=list)
 
@@ -269,6 +270,7 @@ class GenerationCore:
             self._settle(item, problem_of(ended.error, "generate"))
             return
         item.rows.append(ended.most_rows)
+        item.grown += ended.tokens
         item.missing -= 1
         if not item.missing:
             items.discard(item)
@@ -289,6 +291,7 @@ class GenerationCore:
             queue_ms=(item.began - item.waiting_since) * 1e3,
             inference_ms=(started - item.began) * 1e3,
             postprocess_ms=(ended - started) * 1e3,
+            grown=item.grown,
         )
 
     def _note(self, key: Hashable, pieces: Sequence[Piece]) -> None:

@@ -46,6 +46,7 @@ class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
         batch_rows: for each of its rows, how many ran together with it, itself included.
         tokenize_ms, queue_ms, inference_ms, postprocess_ms: time in each stage; of several rows,
             the slowest counts.
+        grown: tokens that were generated; 0 of tasks that generate none.
     """
 
     value: Any
@@ -55,6 +56,7 @@ class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
     queue_ms: float
     inference_ms: float
     postprocess_ms: float
+    grown: int = 0
 
 
 Outcome = Done | Problem

@@ -59,6 +59,25 @@ def test_a_plain_answer_begins_with_the_prompt(server: ServerProcess) -> None:
     assert many[0] == [one]
 
 
+def test_tokens_are_counted_whether_streamed_or_not(server: ServerProcess) -> None:
+    def counted(kind: str) -> float:
+        text = httpx.get(f"{server.url}/metrics").text
+        found = [
+            one for one in text.splitlines() if one.startswith(f"runport_{kind}_tokens_total{{")
+        ]
+        return sum(float(one.rpartition(" ")[2]) for one in found)
+
+    parameters = {**GREEDY, "details": True}
+    answer = post(server, {"inputs": "the film", "parameters": parameters}).json()
+    prompt, generated = counted("prompt"), counted("generated")
+    for stream in (False, True):
+        body = {"inputs": "the film", "parameters": parameters, "stream": stream}
+        assert post(server, body).status_code == 200
+    grown = answer["details"]["generated_tokens"]
+    assert counted("generated") - generated == 2 * grown
+    assert counted("prompt") - prompt > 0
+
+
 def test_a_stream_that_cannot_begin_is_a_plain_error(server: ServerProcess) -> None:
     for body, status in (
         ({"inputs": "1" * 500, "stream": True}, 422),

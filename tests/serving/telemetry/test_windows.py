@@ -30,6 +30,8 @@ records = st.builds(
     st.lists(st.integers(1, 32), max_size=3).map(tuple),
     st.dictionaries(st.sampled_from(STAGES), st.floats(0, 1e5)),
     st.lists(st.sampled_from(["pos", "neg"]), max_size=3).map(tuple),
+    st.integers(0, 9),
+    st.integers(0, 9),
 )
 
 
@@ -48,6 +50,7 @@ def record(**changes: object) -> RequestRecord:
 def facts(aggregate: Aggregate) -> dict[str, object]:
     return {
         "counts": (aggregate.requests, aggregate.errors, aggregate.items),
+        "tokens": (aggregate.prompt_tokens, aggregate.generated_tokens),
         "statuses": aggregate.statuses,
         "batches": aggregate.batch_sizes,
         "labels": aggregate.labels,
@@ -168,6 +171,34 @@ def test_metric_names_are_stable() -> None:
     totals = metrics.running_totals(window)
     assert totals["total/requests"] == 2
     assert totals["total/windows"] == 1
+
+
+def test_tokens_are_shown_of_tasks_that_generate() -> None:
+    windows = WindowSet(clock=iter([0.0, 10.0]).__next__)
+    windows.record(record(prompt_tokens=5, generated_tokens=20, stages_ms={"first_token": 3.0}))
+    windows.record(record(generated_tokens=10, ok=False, status=499))
+    windows.record(
+        RequestRecord(
+            deployment="other",
+            pinned_name=KEY.pinned_name,
+            digest="c",
+            ok=True,
+            status=200,
+            items=1,
+        )
+    )
+    generating, other = windows.close()
+    row = metrics.window_metrics(generating, dropped=0)
+    assert row["tokens/prompt"] == 5
+    assert row["tokens/generated"] == 30
+    assert row["tokens/generated_per_s"] == 3.0
+    assert row["latency/first_token/p50_ms"] == 3.0
+    assert metrics.running_totals(generating)["total/tokens/generated"] == 30
+    assert not [name for name in metrics.window_metrics(other, dropped=0) if "token" in name]
+    text = prometheus.render(windows.totals(), ()).decode()
+    counted = [line for line in text.splitlines() if line.startswith("runport_generated_tokens")]
+    assert [line.rpartition(" ")[2] for line in counted] == ["30.0"]
+    assert 'deployment="bert"' in counted[0]
 
 
 def test_totals_run_over_windows() -> None:
