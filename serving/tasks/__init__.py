@@ -5,38 +5,28 @@ Opening one needs `tokenizers`, JSON and numpy; neither torch nor transformers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
 from pathlib import Path
 
 from registry import task_of
 from serving.errors import LoadError
-from serving.tasks.audio_classification import AudioClassification
-from serving.tasks.automatic_speech_recognition import AutomaticSpeechRecognition
 from serving.tasks.directory import ModelDirectory, read_directory
-from serving.tasks.feature_extraction import FeatureExtraction
-from serving.tasks.fill_mask import FillMask
-from serving.tasks.image_classification import ImageClassification
 from serving.tasks.protocol import Outputs, Row, Samples, Task
-from serving.tasks.question_answering import QuestionAnswering
-from serving.tasks.sentence_similarity import SentenceSimilarity
-from serving.tasks.text_classification import TextClassification
-from serving.tasks.text_ranking import TextRanking
-from serving.tasks.token_classification import TokenClassification
-from serving.tasks.zero_shot_classification import ZeroShotClassification
 
-_OPENERS: dict[str, Callable[[ModelDirectory], Task]] = {
-    "audio-classification": AudioClassification.open,
-    "automatic-speech-recognition": AutomaticSpeechRecognition.open,
-    "feature-extraction": FeatureExtraction.open,
-    "fill-mask": FillMask.open,
-    "image-classification": ImageClassification.open,
-    "question-answering": QuestionAnswering.open,
-    "sentence-similarity": SentenceSimilarity.open,
-    "text-classification": TextClassification.open,
-    "text-ranking": TextRanking.open,
-    "token-classification": TokenClassification.open,
-    "zero-shot-classification": ZeroShotClassification.open,
+_CLASSES = {
+    "audio-classification": ("audio_classification", "AudioClassification"),
+    "automatic-speech-recognition": ("automatic_speech_recognition", "AutomaticSpeechRecognition"),
+    "feature-extraction": ("feature_extraction", "FeatureExtraction"),
+    "fill-mask": ("fill_mask", "FillMask"),
+    "image-classification": ("image_classification", "ImageClassification"),
+    "question-answering": ("question_answering", "QuestionAnswering"),
+    "sentence-similarity": ("sentence_similarity", "SentenceSimilarity"),
+    "text-classification": ("text_classification", "TextClassification"),
+    "text-ranking": ("text_ranking", "TextRanking"),
+    "token-classification": ("token_classification", "TokenClassification"),
+    "zero-shot-classification": ("zero_shot_classification", "ZeroShotClassification"),
 }
+"""Module and class of each task; only what is opened is imported."""
 
 
 def open_task(directory: Path, task: str | None) -> Task:
@@ -51,12 +41,14 @@ def open_task(directory: Path, task: str | None) -> Task:
     """
     model = read_directory(directory)
     name = _name_of(model, task)
-    opener = _OPENERS.get(name)
-    if opener is None:
+    if name not in _CLASSES:
         raise LoadError(
-            f"The task {name!r} cannot be served.", hint=f"Known tasks: {', '.join(_OPENERS)}."
+            f"The task {name!r} cannot be served.", hint=f"Known tasks: {', '.join(_CLASSES)}."
         )
-    return opener(model)
+    module, class_name = _CLASSES[name]
+    opener = getattr(importlib.import_module(f"{__name__}.{module}"), class_name)
+    opened: Task = opener.open(model)
+    return opened
 
 
 def name_task(directory: Path, task: str | None) -> str:
@@ -80,7 +72,7 @@ def _task_of(model: ModelDirectory) -> str:
     names = [str(name) for name in architectures] if isinstance(architectures, list) else []
     raise LoadError(
         f"The architecture {', '.join(names) or '(none named)'} is for no task that can be served.",
-        hint=f"Known tasks: {', '.join(_OPENERS)}.",
+        hint=f"Known tasks: {', '.join(_CLASSES)}.",
     )
 
 
