@@ -46,6 +46,10 @@ class HttpLimits(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, body_bytes=self.file_bytes, characters=self.file_bytes)
 
 
+CACHE_BYTES = 2 * 2**30
+"""Of keys and values of a model that generates, where nobody says otherwise."""
+
+
 class CoreLimits(msgspec.Struct, frozen=True):
     """How a worker batches and what it refuses.
 
@@ -59,6 +63,7 @@ class CoreLimits(msgspec.Struct, frozen=True):
         age_cap_s: a row that has waited longer leads the next batch; until then the fullest
             batch goes first. 0 means that the oldest row always leads.
         tokenize_threads: threads that turn items into rows.
+        cache_bytes: of a model that generates: memory for keys and values of all answers that grow.
     """
 
     slots: int = 1
@@ -68,6 +73,7 @@ class CoreLimits(msgspec.Struct, frozen=True):
     length_step: int = 0
     age_cap_s: float = 0.0
     tokenize_threads: int = 1
+    cache_bytes: int = CACHE_BYTES
 
 
 class RestartPolicy(msgspec.Struct, frozen=True):

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from registry.cli.units import parse_size
 from registry.config import Settings
 from registry.errors import UsageError
 from registry.reference import LocalRef, parse_reference
 from registry.references.allowed import parse_allowed
 
+if TYPE_CHECKING:
+    from serving.config import CoreLimits
+
+_LEAST_CACHE_BYTES = 2**20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
@@ -53,6 +58,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
     default=1024,
     show_default=True,
     help="Inputs waiting at each model, at most; more are answered 429.",
+)
+@click.option(
+    "--cache-memory",
+    "cache_bytes",
+    type=parse_size,
+    metavar="SIZE",
+    default="2GiB",
+    show_default=True,
+    help="Memory in which the answers of each model that generates text grow.",
 )
 @click.option(
     "--request-timeout",
@@ -132,6 +146,7 @@ def command(
     tasks: tuple[str, ...],
     threads: int | None,
     max_queue: int,
+    cache_bytes: int,
     request_timeout: float,
     follow_interval: float,
     report: bool,
@@ -152,7 +167,7 @@ def command(
     named = parse_tasks(tasks, {name for name, _ in pairs})
     base, own_bases = parse_bases(bases, {name for name, _ in pairs})
     check_precision(engine, precision)
-    from serving.config import CoreLimits, HttpLimits, ServeConfig, available_cores
+    from serving.config import HttpLimits, ServeConfig
     from serving.server import serve
 
     settings = Settings.from_environment()
@@ -168,7 +183,7 @@ def command(
             bases=own_bases,
             engine=engine,
             precision=precision,
-            core=CoreLimits(slots=threads or available_cores(), max_queue=max_queue),
+            core=core_limits(threads, max_queue, cache_bytes),
             tuned_threads=threads is None,
             http=HttpLimits(request_timeout_s=request_timeout),
             follow_interval_s=0.0 if offline else follow_interval,
@@ -181,6 +196,23 @@ def command(
             **times_s,
         )
     )
+
+
+def core_limits(threads: int | None, max_queue: int, cache_bytes: int) -> CoreLimits:
+    """Return the limits of each model's worker; None takes a thread for each core.
+
+    Raises:
+        UsageError: no answer could grow in so little memory.
+    """
+    from serving.config import CoreLimits, available_cores
+
+    if cache_bytes < _LEAST_CACHE_BYTES:
+        raise UsageError(
+            f"--cache-memory is {cache_bytes} bytes, less than 1 MiB.",
+            hint="Write a size with its unit, for example --cache-memory 4GiB.",
+        )
+    slots = threads or available_cores()
+    return CoreLimits(slots=slots, max_queue=max_queue, cache_bytes=cache_bytes)
 
 
 def _child_environment(

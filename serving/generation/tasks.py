@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from serving.config import CACHE_BYTES
+from serving.errors import LoadError
 from serving.generation.cached import open_cached
+from serving.generation.loop import GenerationLoop
 from serving.generation.protocol import Decoder, GenerationTask
 from serving.generation.rewriting import Rewriting
 from serving.generation.seq2seq import open_seq2seq
@@ -18,11 +21,16 @@ TASKS = frozenset((NAME, *REWRITING))
 """All tasks that are answered by the generation loop."""
 
 _SEQUENCES_PER_JOB = 4  # beams of the pipelines' default
-_CACHE_BYTES = 2 * 2**30
 
 
 def open_generation(
-    directory: Path, task: str, *, engine: str, threads: int, max_jobs: int
+    directory: Path,
+    task: str,
+    *,
+    engine: str,
+    threads: int,
+    max_jobs: int,
+    cache_bytes: int = CACHE_BYTES,
 ) -> tuple[GenerationTask, Decoder]:
     """Open the task and the decoder of the model in `directory`.
 
@@ -32,11 +40,29 @@ def open_generation(
         engine: `onnx` or `torch`.
         threads: cores that a step may use.
         max_jobs: answers that shall grow at once.
+        cache_bytes: memory for keys and values of all of them.
 
     Raises:
-        LoadError: a file is missing or broken, or there is no such engine.
+        LoadError: a file is missing or broken, there is no such engine, or the cache is too small
+            for the task's samples.
         RegistryError: the model cannot be loaded.
     """
+    opened, decoder = _open(directory, task, engine, threads, max_jobs, cache_bytes)
+    loop, samples = GenerationLoop(decoder, max_jobs=1), opened.samples
+    for item in samples.items:
+        if not all(loop.fits(job) for job in opened.prepare(item, samples.parameters)):
+            decoder.shutdown()
+            raise LoadError(
+                f"A cache of {cache_bytes / 2**20:.4g} MiB holds {decoder.cache_tokens} tokens of "
+                "this model, too few for a short answer.",
+                hint="Start the server with a larger --cache-memory.",
+            )
+    return opened, decoder
+
+
+def _open(
+    directory: Path, task: str, engine: str, threads: int, max_jobs: int, cache_bytes: int
+) -> tuple[GenerationTask, Decoder]:
     model = read_directory(directory)
     if task == NAME:
         cached = open_cached(
@@ -44,7 +70,7 @@ def open_generation(
             engine=engine,
             threads=threads,
             max_sequences=max_jobs,
-            cache_bytes=_CACHE_BYTES,
+            cache_bytes=cache_bytes,
         )
         return TextGeneration.open(model), cached
     opened = Rewriting.opener(task)(model)
@@ -55,6 +81,6 @@ def open_generation(
         pad_id=opened.encoder.pads["input_ids"],
         threads=threads,
         max_sequences=max_jobs * _SEQUENCES_PER_JOB,
-        cache_bytes=_CACHE_BYTES,
+        cache_bytes=cache_bytes,
     )
     return opened, decoder

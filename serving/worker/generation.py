@@ -200,7 +200,8 @@ class GenerationCore:
             if not all(self._loop.fits(job) for job in jobs):
                 raise PayloadTooLargeError(
                     "The answer asked for does not fit into the model's cache.",
-                    hint="Ask for fewer tokens or beams, or send a shorter text.",
+                    hint="Ask for fewer tokens or beams, send a shorter text, or start the server "
+                    "with a larger --cache-memory.",
                 )
         # A tokenizer's native panic is a BaseException and no Exception.
         except BaseException as error:

@@ -75,6 +75,7 @@ def open_core(plan: WorkerPlan, board: RunningBoard) -> Opened:
         engine=plan.engine,
         threads=limits.slots * plan.engine_threads,
         max_jobs=limits.max_batch_rows,
+        cache_bytes=limits.cache_bytes,
     )
     core = GenerationCore(generation, decoder, limits, board)
     return Opened(name, decoder.name, generation.samples, core)

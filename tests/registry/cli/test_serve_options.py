@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from registry.cli.serve import parse_bases
+from registry.cli.serve import command, core_limits, parse_bases
+from registry.cli.units import parse_size
 from registry.errors import InvalidReferenceError, UsageError
-from serving.config import ServeConfig
+from serving.config import CoreLimits, ServeConfig
 
 
 def test_a_base_is_for_all_or_for_the_deployment_that_is_named() -> None:
@@ -26,6 +27,14 @@ def test_what_is_unclear_is_refused() -> None:
             parse_bases(texts, {"a"})
     with pytest.raises(InvalidReferenceError):
         parse_bases(("a=a:b:c",), {"a"})
+
+
+def test_memory_for_what_grows_is_checked() -> None:
+    assert core_limits(3, 7, 2**22) == CoreLimits(slots=3, max_queue=7, cache_bytes=2**22)
+    default = next(one for one in command.params if one.name == "cache_bytes").default
+    assert parse_size(str(default)) == CoreLimits().cache_bytes
+    with pytest.raises(UsageError, match="1 MiB"):
+        core_limits(None, 7, 8)
 
 
 def test_each_deployment_is_prepared_with_its_own(tmp_path: Path) -> None:
