@@ -7,19 +7,23 @@ their new keys and values in place; ONNX Runtime is given addresses, and nothing
 from __future__ import annotations
 
 import mmap
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from registry.errors import IntegrityError
+from registry.errors import IntegrityError, UnavailableError
 from registry.export.session import open_session
 
 if TYPE_CHECKING:
     import onnxruntime
 
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
+
+_LEAST_RUNTIME = (1, 32)
+# The first whose GroupQueryAttention takes `query_seqlens`; older ones call the graph invalid.
 
 _PAGE_TOKENS = 1024
 # Capacities are multiples of it, so that each row is whole pages, which can be given back alone.
@@ -100,6 +104,21 @@ class CachedSession:
             memory.madvise(mmap.MADV_DONTNEED, row * array[0].nbytes, array[0].nbytes)
 
 
+def check_runtime(version: str) -> None:
+    """Check that an ONNX Runtime of this version runs the graphs of decoders.
+
+    Raises:
+        UnavailableError: it is too old.
+    """
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if found is None or (int(found[1]), int(found[2])) < _LEAST_RUNTIME:
+        least = ".".join(map(str, _LEAST_RUNTIME))
+        raise UnavailableError(
+            f"Text generation needs ONNX Runtime {least} or newer; {version} is installed.",
+            hint=f"pip install 'onnxruntime>={least}'",
+        )
+
+
 def open_cached_session(
     path: Path, *, threads: int, rows: int, capacity_tokens: int, row_bytes: int | None = None
 ) -> CachedSession:
@@ -114,7 +133,11 @@ def open_cached_session(
 
     Raises:
         IntegrityError: ONNX Runtime cannot load the file, or it is no such graph.
+        UnavailableError: ONNX Runtime is too old for it.
     """
+    import onnxruntime
+
+    check_runtime(onnxruntime.__version__)
     session = open_session(path, threads=threads)
     shapes = {value.name: value.shape for value in session.get_inputs()}
     caches = {name: shape for name, shape in shapes.items() if name.startswith("past_")}

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from registry.errors import ExportError
-from registry.export.cached_session import CachedSession, open_cached_session
+from registry.export.cached_session import CachedSession, check_runtime, open_cached_session
 from registry.export.channel import Emit
 from registry.export.comparison import compare
 from registry.export.evidence import MODEL_FILE, Evidence, read_evidence, write_evidence
@@ -39,6 +39,10 @@ Tokens: TypeAlias = Sequence[int]
 def convert(request: ChildRequest, source: ModelSource, emit: Emit) -> None:
     """Write the export's files, and the evidence that they are to be compared with."""
     output_dir = Path(request.output_dir)
+    import onnxruntime
+
+    # Before all the work: the comparison at its end runs the graph.
+    check_runtime(onnxruntime.__version__)
     emit(Progress("loading the model"))
     from registry.export.cached_graph import export_cached_graph
     from registry.export.onnx_file import write_model
