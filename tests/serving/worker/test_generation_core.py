@@ -90,6 +90,7 @@ async def test_outcomes_come_in_order_and_a_failure_is_one_of_them() -> None:
     assert isinstance(first, Done)
     assert first.batch_rows[0] >= 1
     assert first.tokens == 1
+    assert [one.grown for one in outcomes if isinstance(one, Done)] == [4, 2]
     assert first.inference_ms > 0
     assert first.queue_ms >= 0
 
