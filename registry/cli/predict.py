@@ -30,6 +30,10 @@ _BY_STATUS: dict[int, type[RegistryError]] = {
     504: UnavailableError,
 }
 
+_TEXTS = ("text", "generated_text", "summary_text", "translation_text")
+_LABELS = ("label", "entity_group", "entity", "token_str")
+"""Where the tasks' answers have what people read."""
+
 
 @click.command("predict", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("name")
@@ -58,7 +62,7 @@ def command(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Print label and score for each TEXT, or the transcript or labels of each --file.
+    """Print the answer to each TEXT or --file in a line: labels with scores, or a text.
 
     `-` or no text reads lines from stdin.
     """
@@ -117,10 +121,23 @@ def _encoded(files: tuple[str, ...]) -> list[str]:
 
 
 def _line(answer: Any) -> str:
-    """Return an answer in a line: a transcript, or labels with scores."""
-    if isinstance(answer, dict) and "text" in answer:
-        return str(answer["text"])
-    return "\t".join(f"{item['label']}\t{item['score']:.4f}" for item in answer)
+    """Return an answer in a line: a text, labels with scores, or what else the task says."""
+    parts = answer if isinstance(answer, list) else [answer]
+    return "\t".join(map(_words, parts))
+
+
+def _words(part: Any) -> str:
+    import msgspec
+
+    if isinstance(part, dict):
+        for name in _TEXTS:
+            if name in part:
+                return str(part[name])
+        for name in _LABELS:
+            if name in part and "score" in part:
+                word = f"{part['word']}\t" if "word" in part else ""
+                return f"{word}{part[name]}\t{part['score']:.4f}"
+    return msgspec.json.encode(part).decode()
 
 
 def _refused(status: int, content: bytes) -> RegistryError:
