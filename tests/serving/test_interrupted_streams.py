@@ -42,35 +42,39 @@ def export(tiny_decoders: TinyDecoders) -> Path:
 @contextmanager
 def held_stream(
     server: ServerProcess,
-) -> Iterator[tuple[httpx.Response, int, Iterator[dict[str, Any]]]]:
+) -> Iterator[tuple[int, Iterator[dict[str, Any]]]]:
     """Begin a stream and hold its worker still after the first token."""
     pid = int(server.model("writer")["worker_pid"])
     body = {"inputs": "the film", "stream": True, "parameters": LONG}
-    with httpx.stream("POST", server.url + URL, json=body, timeout=60) as answer:
-        assert answer.status_code == 200
-        events = (json.loads(line[5:]) for line in answer.iter_lines() if line.startswith("data:"))
-        assert next(events)["index"] == 1
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            assert server.model("writer")["in_flight"] == 1
-            yield answer, pid, events
-        finally:
-            if psutil.pid_exists(pid):
-                os.kill(pid, signal.SIGCONT)
+    for _ in range(5):
+        with httpx.stream("POST", server.url + URL, json=body, timeout=60) as answer:
+            assert answer.status_code == 200
+            lines = answer.iter_lines()
+            events = (json.loads(line[5:]) for line in lines if line.startswith("data:"))
+            assert next(events)["index"] == 1
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                # On a crowded machine it may have been through before it was held.
+                if server.model("writer")["in_flight"]:
+                    yield pid, events
+                    return
+            finally:
+                if psutil.pid_exists(pid):
+                    os.kill(pid, signal.SIGCONT)
+    pytest.fail("no stream could be held")
 
 
-def complete(events: Iterator[dict[str, Any]]) -> dict[str, Any]:
-    """Read the rest of a stream that was not cut short; return its last event."""
+def complete(events: Iterator[dict[str, Any]]) -> None:
+    """Read the rest of a stream that was not cut short."""
     told = list(events)
     assert [one["index"] for one in told] == list(range(2, TOKENS + 1))
     assert told[-1]["details"]["generated_tokens"] == TOKENS
-    return told[-1]
 
 
 def test_a_worker_killed_in_mid_stream_ends_it_with_an_error(export: Path, tmp_path: Path) -> None:
     arguments = (f"writer={export}", "--no-report", "--threads", "1")
     with server_process(tmp_path, *arguments) as server:
-        with held_stream(server) as (_, pid, events):
+        with held_stream(server) as (pid, events):
             os.kill(pid, signal.SIGKILL)
             told = list(events)
         assert all("token" in one for one in told[:-1])
@@ -91,7 +95,7 @@ def test_a_worker_killed_in_mid_stream_ends_it_with_an_error(export: Path, tmp_p
 def test_a_server_that_stops_lets_a_stream_finish(export: Path, tmp_path: Path) -> None:
     arguments = (f"writer={export}", "--no-report", "--threads", "1", "--drain-timeout", "50")
     with server_process(tmp_path, *arguments) as server:
-        with held_stream(server) as (_, pid, events):
+        with held_stream(server) as (pid, events):
             server.process.send_signal(signal.SIGTERM)
             server.wait_for("serve.draining")
             os.kill(pid, signal.SIGCONT)
@@ -102,7 +106,7 @@ def test_a_server_that_stops_lets_a_stream_finish(export: Path, tmp_path: Path) 
 def test_a_stream_that_outlasts_the_drain_ends_with_an_error(export: Path, tmp_path: Path) -> None:
     arguments = (f"writer={export}", "--no-report", "--threads", "1", "--drain-timeout", "1")
     with server_process(tmp_path, *arguments) as server:
-        with held_stream(server) as (_, _, events):
+        with held_stream(server) as (_, events):
             server.process.send_signal(signal.SIGTERM)
             told = list(events)
         assert told[-1]["error_type"] == "not-ready"
