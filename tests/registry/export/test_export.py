@@ -281,6 +281,7 @@ def test_two_exporters_at_once_are_both_right(tiny_model: Path, tmp_path: Path) 
     assert visible(exports) == [export.key]
 
 
+@pytest.mark.soak
 def test_without_locks_two_exporters_are_both_right(tiny_model: Path, tmp_path: Path) -> None:
     exports = tmp_path / "exports"
     with start(tiny_model, exports) as other:

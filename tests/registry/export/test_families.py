@@ -14,7 +14,7 @@ from tests.serving.tasks.served import Served, check_same
 from tests.serving.tasks.texts import varied_texts
 
 # The others are exported by the rest of the suite, or with these in `make soak`.
-QUICK = {"albert", "deberta-v2"}
+QUICK = {"deberta-v2"}
 
 
 @pytest.mark.parametrize(
