@@ -21,6 +21,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from registry import RegistryError
 from serving.children import die_with_parent
 from serving.engines.protocol import Engine
 from serving.errors import InvalidRequestError, LoadError, PayloadTooLargeError, ServingError
@@ -216,6 +217,8 @@ def _load_problem(error: BaseException) -> Problem:
     if isinstance(error, ServingError):
         return Problem.of(error)
     _log.error("worker.load_failed", exc_info=error)
+    if isinstance(error, RegistryError):
+        return Problem.of(LoadError(error.message, hint=error.hint))
     hint = str(getattr(error, "hint", ""))
     return Problem.of(LoadError(f"{type(error).__name__}: {error}", hint=hint))
 
